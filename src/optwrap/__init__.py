@@ -1,0 +1,1 @@
+"""optwrap: optimizer wrappers for PyTorch, configured by Hydra."""

@@ -1,0 +1,130 @@
+"""The one place where a config's `_target_` becomes a Python object."""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import hydra.utils
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from optwrap.errors import ConfigError, did_you_mean
+
+
+def plain(cfg: Any, key: str) -> dict[str, Any]:
+    """Return `cfg` (a mapping or a DictConfig) as a new dict of plain containers.
+
+    Raises:
+        ConfigError: `cfg` is no mapping; `key` is its place in the whole config, for the message.
+    """
+    if isinstance(cfg, DictConfig):
+        try:
+            cfg = OmegaConf.to_container(cfg, resolve=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{key}: {error}") from error
+    if not isinstance(cfg, Mapping):
+        raise ConfigError(f"{key}={cfg!r}: a mapping is needed here, such as {{_target_: package.Class, ...}}.")
+    return {str(name): _copy(value) for name, value in cfg.items()}
+
+
+def partial(cfg: Mapping[str, Any], key: str) -> Callable[..., Any]:
+    """Return the callable that `cfg['_target_']` names, with the other entries bound as arguments.
+
+    Raises:
+        ConfigError: the target is missing or cannot be found, or does not take one of the arguments.
+    """
+    cfg = dict(cfg)
+    target = cfg.get("_target_")
+    if target in (None, "???"):
+        hint = " (MMEngine's type= is spelled _target_= here)" if "type" in cfg else ""
+        raise ConfigError(f"{key}._target_ is not set: name a class by its import path{hint}.")
+    missing = [name for name, value in cfg.items() if isinstance(value, str) and value == "???"]
+    if missing:
+        raise ConfigError(f"{key}.{missing[0]} is not set: {target} needs a value, as in {key}.{missing[0]}=...")
+    arguments = {name: value for name, value in cfg.items() if not name.startswith("_")}
+    _check_arguments(target if callable(target) else locate(str(target), f"{key}._target_"), list(arguments), key)
+    if callable(target):  # from Python; Hydra would turn it into its import path, which a local class lacks
+        return functools.partial(target, **arguments)
+    try:
+        return hydra.utils.instantiate(cfg, _partial_=True, _convert_="all")
+    except HydraException as error:
+        raise ConfigError(f"{key}: {_first_line(error)}") from error
+
+
+def build(cfg: Any, key: str, *args: Any, **kwargs: Any) -> Any:
+    """Call what `cfg['_target_']` names with `args`, `kwargs` and the other entries of `cfg`.
+
+    Raises:
+        ConfigError: as `partial` does, or where the target refuses its arguments with a ValueError.
+    """
+    bound = partial(plain(cfg, key), key)
+    try:
+        return bound(*args, **kwargs)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def locate(path: str, key: str) -> Any:
+    """Import the object at the dotted `path`.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest one in the same module.
+    """
+    module_path, _, name = path.rpartition(".")
+    try:
+        # Through instantiate, which refuses dangerous targets, as get_object does not.
+        return hydra.utils.instantiate({"_target_": path, "_partial_": True}).func
+    except HydraException as error:
+        hint = _nearest_in_module(module_path, name)
+        raise ConfigError(
+            f"{key}={path!r}: cannot be imported ({_first_line(error)}).{hint} "
+            "It takes the import path of a class or function, such as torch.optim.SGD."
+        ) from error
+
+
+def argument_names(target: Callable[..., Any]) -> list[str] | None:
+    """Return the names of the arguments of `target`, or None where it takes any (`**kwargs`)."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # some extension types have no signature
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters]
+
+
+def _check_arguments(target: Callable[..., Any], given: list[str], key: str) -> None:
+    known = argument_names(target)
+    for name in given if known is not None else []:
+        if name not in known:  # type: ignore[operator]
+            owner = getattr(target, "__name__", str(target))
+            raise ConfigError(
+                f"{key}.{name}: {owner} has no argument {name!r}.{did_you_mean(name, known or [])} "
+                f"Its arguments: {', '.join(known or []) or 'none'}."
+            )
+
+
+def _nearest_in_module(module_path: str, name: str) -> str:
+    try:
+        module = importlib.import_module(module_path)
+    except (ImportError, ValueError):
+        return ""
+    return did_you_mean(name, (other for other in dir(module) if callable(getattr(module, other, None))))
+
+
+def _first_line(error: Exception) -> str:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first.partition(", set env var")[0].rstrip(":.")
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copy(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value

@@ -1,0 +1,157 @@
+"""AmpOptimWrapper: automatic mixed precision behind the same interface."""
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.amp.autocast_mode import is_autocast_available
+from torch.optim import Optimizer
+
+from optwrap.errors import ConfigError, did_you_mean
+from optwrap.optim.wrapper import OptimWrapper
+
+logger = logging.getLogger(__name__)
+
+_SCALER_ARGUMENTS = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
+
+
+class AmpOptimWrapper(OptimWrapper):
+    """An OptimWrapper that computes in mixed precision: autocast, and loss scaling where it is needed.
+
+    Args:
+        optimizer, accumulative_counts, clip_grad: as for OptimWrapper.
+        loss_scale: 'dynamic', a static scale, or a dict of GradScaler's arguments. Scaling is on for float16,
+            and wherever a number or a dict is given.
+        dtype: compute dtype, float16 or bfloat16 (string or torch.dtype); None: autocast's for the device.
+        device_type: 'cuda', 'cpu', ...; None: that of the optimizer's parameters.
+        cache_enabled: whether autocast caches cast weights.
+
+    A step whose scaled gradients overflowed is dropped and counted in `skipped_steps`.
+    Source: Micikevicius et al., Mixed Precision Training, 2018.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        accumulative_counts: int = 1,
+        clip_grad: Mapping[str, Any] | None = None,
+        loss_scale: str | float | Mapping[str, Any] = "dynamic",
+        dtype: str | torch.dtype | None = None,
+        device_type: str | None = None,
+        cache_enabled: bool = True,
+    ) -> None:
+        super().__init__(optimizer, accumulative_counts, clip_grad)
+        self.device_type = device_type or self._params()[0].device.type
+        _check_autocast(self.device_type)
+        self.dtype = _parse_dtype(dtype) or torch.get_autocast_dtype(self.device_type)
+        self.cache_enabled = cache_enabled
+        self.static_scale = _parse_static_scale(loss_scale)
+        self.loss_scaler: GradScaler | None = None
+        if self.dtype == torch.float16 or loss_scale != "dynamic":
+            if getattr(self.clip_grad, "error_if_nonfinite", False):
+                raise ConfigError(
+                    "clip_grad.error_if_nonfinite=true: loss scaling provokes overflows and skips those steps, "
+                    "so this would stop a healthy run. Set it to false, or compute in bfloat16."
+                )
+            self.loss_scaler = GradScaler(self.device_type, **_scaler_arguments(loss_scale))
+            # Handed to the fused kernels, an overflow in the first step leaves SGD's momentum buffers
+            # uninitialised; without this flag GradScaler decides on the host and does not call `step`.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+
+    @contextlib.contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass of `model` and the loss inside, in mixed precision."""
+        if (device := self._params_device()) != self.device_type:
+            raise ConfigError(
+                f"device_type={self.device_type!r}, but the parameters are on {device!r}: build the wrapper "
+                "after model.to(device)."
+            )
+        autocast = torch.autocast(self.device_type, self.dtype, cache_enabled=self.cache_enabled)
+        with super().optim_context(model), autocast:
+            yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Differentiate the scaled loss and count one micro-batch."""
+        super().backward(loss if self.loss_scaler is None else self.loss_scaler.scale(loss), **kwargs)
+
+    def step(self, **kwargs: Any) -> None:
+        """Unscale and finish the gradients, step unless they overflowed, and move a dynamic scale."""
+        if self.loss_scaler is None or all(param.grad is None for param in self._params()):
+            super().step(**kwargs)  # without a gradient there is no overflow to look for
+            return
+        stepped: list[bool] = []
+        self.loss_scaler.unscale_(self.optimizer)
+        self._finish_grads()
+        hook = self.optimizer.register_step_post_hook(lambda *_: stepped.append(True))
+        try:
+            self.loss_scaler.step(self.optimizer, **kwargs)
+        finally:
+            hook.remove()
+        self.loss_scaler.update(self.static_scale)
+        self.updates += len(stepped)
+        self.skipped_steps += 1 - len(stepped)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return OptimWrapper's state dict and, with loss scaling, `loss_scaler`."""
+        state = super().state_dict()
+        if self.loss_scaler is not None:
+            state["loss_scaler"] = self.loss_scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned, by this or by a plain OptimWrapper; a static scale stays."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "loss_scaler"})
+        if self.loss_scaler is None or self.static_scale is not None:
+            return
+        if "loss_scaler" in state_dict:
+            self.loss_scaler.load_state_dict(copy.deepcopy(state_dict["loss_scaler"]))
+        else:
+            logger.warning("The state dict has no loss_scaler; loss scaling starts at its initial scale.")
+
+    def _params_device(self) -> str:
+        return self.param_groups[0]["params"][0].device.type
+
+
+def _check_autocast(device_type: str) -> None:
+    try:
+        known = is_autocast_available(device_type)
+    except RuntimeError:  # no device type at all
+        known = False
+    if not known:
+        raise ConfigError(f"device_type={device_type!r}: torch.autocast does not know this device; leave out amp.")
+
+
+def _parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    name = str(dtype).removeprefix("torch.")
+    known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "None": None}
+    if name not in known:
+        raise ConfigError(f"dtype={dtype!r}: mixed precision computes in float16 or bfloat16; null: the default.")
+    return known[name]
+
+
+def _parse_static_scale(loss_scale: Any) -> float | None:
+    if isinstance(loss_scale, int | float) and not isinstance(loss_scale, bool) and 0 < loss_scale < float("inf"):
+        return float(loss_scale)
+    if loss_scale == "dynamic" or isinstance(loss_scale, Mapping):
+        return None
+    raise ConfigError(
+        f"loss_scale={loss_scale!r}: it is 'dynamic', a number above 0, or a mapping of "
+        f"{', '.join(_SCALER_ARGUMENTS)}."
+    )
+
+
+def _scaler_arguments(loss_scale: Any) -> dict[str, Any]:
+    if not isinstance(loss_scale, Mapping):
+        return {} if loss_scale == "dynamic" else {"init_scale": float(loss_scale)}
+    for name in loss_scale:
+        if name not in _SCALER_ARGUMENTS:
+            raise ConfigError(
+                f"loss_scale.{name}={loss_scale[name]!r}: GradScaler has no such argument."
+                f"{did_you_mean(name, _SCALER_ARGUMENTS)} It takes {', '.join(_SCALER_ARGUMENTS)}."
+            )
+    return dict(loss_scale)

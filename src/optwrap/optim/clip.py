@@ -1,0 +1,91 @@
+"""Gradient clipping: the two strategies that `clip_grad` names."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from optwrap.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class ClipNorm:
+    """Scale all gradients so that their total norm is at most `max_norm`."""
+
+    max_norm: float
+    norm_type: float = 2.0
+    error_if_nonfinite: bool = False
+
+    def __call__(self, params: Iterable[Tensor]) -> Tensor:
+        """Clip in place; return the total norm before clipping, on the gradients' device."""
+        return clip_grad_norm_(params, self.max_norm, self.norm_type, self.error_if_nonfinite)
+
+
+@dataclass(frozen=True)
+class ClipValue:
+    """Limit each element of each gradient to `[-clip_value, clip_value]`."""
+
+    clip_value: float
+
+    def __call__(self, params: Iterable[Tensor]) -> None:
+        """Clip in place."""
+        clip_grad_value_(params, self.clip_value)
+
+
+def parse_clip_grad(cfg: Mapping[str, Any] | None) -> ClipNorm | ClipValue | None:
+    """Turn `clip_grad` into a strategy; None, an empty mapping or one of nulls is 'off'.
+
+    Raises:
+        ConfigError: a field is unknown or out of range, or both strategies are asked for.
+
+    >>> parse_clip_grad({"max_norm": 1.0})
+    ClipNorm(max_norm=1.0, norm_type=2.0, error_if_nonfinite=False)
+    """
+    given = {name: value for name, value in (cfg or {}).items() if value is not None}
+    known = ["type", *(f.name for f in fields(ClipNorm)), *(f.name for f in fields(ClipValue))]
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(
+                f"clip_grad.{name}={value!r}: there is no such field.{did_you_mean(name, known)} "
+                "Give {max_norm, norm_type, error_if_nonfinite} or {clip_value}."
+            )
+    kind = given.pop("type", None)
+    if kind not in (None, "norm", "value"):
+        raise ConfigError(f"clip_grad.type={kind!r}: it is norm or value, or left out.")
+    if "max_norm" in given and "clip_value" in given:
+        raise ConfigError(
+            f"clip_grad: max_norm={given['max_norm']!r} and clip_value={given['clip_value']!r} are both set; "
+            "keep one and set the other to null."
+        )
+    needed = {"norm": "max_norm", "value": "clip_value"}.get(kind or "")
+    if needed and needed not in given:
+        raise ConfigError(f"clip_grad.type={kind!r} needs clip_grad.{needed}.")
+    if "clip_value" in given:
+        return ClipValue(_positive("clip_value", given["clip_value"]))
+    if "max_norm" in given:
+        max_norm = _positive("max_norm", given["max_norm"])
+        norm_type = _positive("norm_type", given.get("norm_type", 2.0))
+        return ClipNorm(max_norm, norm_type, bool(given.get("error_if_nonfinite", False)))
+    return None
+
+
+def _positive(name: str, value: Any) -> float:
+    try:
+        number = float(value)  # 'inf' may be a string in YAML
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not number > 0:
+        raise ConfigError(f"clip_grad.{name}={value!r}: it must be a number above 0. Null switches clipping off.")
+    return number
+
+
+def multiply_grads(grads: Iterable[Tensor], factor: Tensor) -> None:
+    """Multiply gradients in place by a scalar tensor, one fused call a device."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for grad in grads:
+        by_device.setdefault(grad.device, []).append(grad)
+    for device, tensors in by_device.items():
+        torch._foreach_mul_(tensors, factor.to(device, non_blocking=True))

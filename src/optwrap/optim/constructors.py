@@ -1,0 +1,139 @@
+"""From (model, config) to a wrapper: the default constructor and `build_optim_wrapper`."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+
+from optwrap.errors import ConfigError, did_you_mean
+from optwrap.instantiate import argument_names, build, locate, partial, plain
+from optwrap.optim.amp import AmpOptimWrapper
+from optwrap.optim.assignment import Assignment, param_groups
+from optwrap.optim.params import NamedParam, walk
+from optwrap.optim.rules import KEY, ParamwiseRules, assign
+from optwrap.optim.wrapper import OptimWrapper
+from optwrap.optim.wrapper_dict import OptimWrapperDict
+
+
+def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapperDict:
+    """Build the wrapper that `cfg` describes for the parameters of `model`.
+
+    Args:
+        model: the plain model, or one in DDP, `torch.compile` or checkpoint wrappers.
+        cfg: a dict or DictConfig with `optimizer: {_target_, ...}` and, each optional, `_target_` of the wrapper
+            (OptimWrapper), its arguments, `paramwise_cfg` and `constructor` (DefaultOptimWrapperConstructor):
+            a class called with (optim_wrapper_cfg, paramwise_cfg), then with the model, or a function called
+            with (model, optim_wrapper_cfg, paramwise_cfg).
+
+    Raises:
+        ConfigError: the config does not fit; the message names the key, the value and the remedy.
+
+    >>> cfg = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.01}, "accumulative_counts": 2}
+    >>> build_optim_wrapper(nn.Linear(1, 1), cfg).get_lr()
+    {'lr': [0.01]}
+    """
+    cfg = plain(cfg, "optim_wrapper")
+    paramwise_cfg = cfg.pop("paramwise_cfg", None)
+    constructor = _constructor(cfg.pop("constructor", None))
+    if inspect.isclass(getattr(constructor, "func", constructor)):
+        return constructor(cfg, paramwise_cfg)(model)
+    return constructor(model, cfg, paramwise_cfg)
+
+
+def _constructor(spec: Any) -> Callable[..., Any]:
+    key = "optim_wrapper.constructor"
+    if spec is None:
+        return DefaultOptimWrapperConstructor
+    if isinstance(spec, Mapping):
+        if set(spec) != {"_target_"}:
+            return partial(spec, key)
+        spec = spec["_target_"]
+    return spec if callable(spec) else locate(str(spec), key)
+
+
+class DefaultOptimWrapperConstructor:
+    """Builds one wrapper around one optimizer, its param groups assigned by `paramwise_cfg`.
+
+    Override `assign` for a policy of your own; everything else stays.
+
+    Raises:
+        ConfigError: a field of `paramwise_cfg` is unknown or out of range.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None
+    ) -> None:
+        self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
+        self.optimizer_cfg = _optimizer_cfg(self.optim_wrapper_cfg.pop("optimizer", None))
+        self.paramwise_cfg = dict(paramwise_cfg or {})
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Return the wrapper for the trainable parameters of `model`."""
+        params = walk(model)
+        trainable = [param for param in params if param.tensor.requires_grad]
+        _check_params(trainable)
+        # Built once plainly, to learn the defaults of any class, and for good on the assigned groups.
+        defaults = self.build_optimizer([{"params": [param.tensor for param in trainable]}]).defaults
+        assignments = self.assign(params, defaults)
+        wrapper = self.build_wrapper(self.build_optimizer(param_groups(assignments)))
+        wrapper.assignments = list(assignments)
+        return wrapper
+
+    def assign(self, params: Sequence[NamedParam], base: Mapping[str, Any]) -> list[Assignment]:
+        """Return the options of every trainable parameter; `base` holds the optimizer's own."""
+        rules = ParamwiseRules.from_config(self.paramwise_cfg)
+        decay_factors = [name for name in rules.factors if name.endswith("decay_mult")]
+        if decay_factors and "weight_decay" not in self.optimizer_cfg and not base.get("weight_decay"):
+            name = decay_factors[0]
+            raise ConfigError(
+                f"{KEY}.{name}={rules.factors[name]!r}: the optimizer has no weight decay to multiply. Set "
+                "optim_wrapper.optimizer.weight_decay, or remove the factor."
+            )
+        return assign(params, base, rules)
+
+    def build_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Build the configured optimizer, `groups` as its first argument whatever that is called."""
+        return build(self.optimizer_cfg, "optim_wrapper.optimizer", groups)
+
+    def build_wrapper(self, optimizer: Optimizer) -> OptimWrapper:
+        """Build the configured wrapper around `optimizer`."""
+        cfg = {"_target_": OptimWrapper} | self.optim_wrapper_cfg
+        target = cfg["_target_"]
+        if not callable(target):
+            target = cfg["_target_"] = locate(str(target), "optim_wrapper._target_")
+        _check_wrapper_arguments(target, [name for name in cfg if not name.startswith("_")])
+        return build(cfg, "optim_wrapper", optimizer)
+
+
+def _optimizer_cfg(cfg: Any) -> dict[str, Any]:
+    if cfg in (None, "???"):
+        raise ConfigError(
+            "optim_wrapper.optimizer is not set. Add an optimizer to the list, as in optim_wrapper=[sgd,amp], or "
+            "give one: optim_wrapper.optimizer={_target_: torch.optim.SGD, lr: 0.1}."
+        )
+    return plain(cfg, "optim_wrapper.optimizer")
+
+
+def _check_params(trainable: Sequence[NamedParam]) -> None:
+    if not trainable:
+        raise ConfigError("The model has no trainable parameter: every requires_grad is False.")
+    lazy = [param.name for param in trainable if is_lazy(param.tensor)]
+    if lazy:
+        raise ConfigError(f"Parameter {lazy[0]!r} has no shape yet: run one batch through the lazy model first.")
+
+
+def _check_wrapper_arguments(target: Any, given: Sequence[str]) -> None:
+    known = argument_names(target)
+    unknown = [] if known is None else [name for name in given if name not in known]
+    if not unknown:
+        return
+    of_amp = unknown[0] in (argument_names(AmpOptimWrapper) or ())
+    remedy = "Add amp to the optim_wrapper list (_target_: optwrap.optim.AmpOptimWrapper)." if of_amp else ""
+    known = [*(known or []), "paramwise_cfg", "constructor"]
+    raise ConfigError(
+        f"optim_wrapper.{unknown[0]}: {target.__name__} has no argument {unknown[0]!r}."
+        f"{did_you_mean(unknown[0], known)} {remedy or 'Fields: ' + ', '.join(known) + '.'}"
+    )

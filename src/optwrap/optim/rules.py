@@ -1,0 +1,235 @@
+"""`paramwise_cfg`: rules that give each parameter its learning rate, weight decay and other options."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from optwrap.errors import ConfigError, did_you_mean
+from optwrap.optim.assignment import Assignment
+from optwrap.optim.params import NamedParam
+
+logger = logging.getLogger(__name__)
+
+KEY = "optim_wrapper.paramwise_cfg"
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # _NormBase: batch, sync-batch and instance norm
+_DEPTHWISE = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_MULTIPLIERS = {"lr_mult": "lr", "decay_mult": "weight_decay"}
+
+
+@dataclass(frozen=True)
+class ParamwiseRules:
+    """The fields of `paramwise_cfg`; None is 'off'. See `assign` for how they combine."""
+
+    lr_mult: float | None = None
+    decay_mult: float | None = None
+    bias_lr_mult: float | None = None
+    bias_decay_mult: float | None = None
+    norm_decay_mult: float | None = None
+    flat_decay_mult: float | None = None
+    dwconv_decay_mult: float | None = None
+    dcn_offset_lr_mult: float | None = None
+    bypass_duplicate: bool = False
+    custom_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strict: bool = True
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any] | None) -> "ParamwiseRules":
+        """Check the fields of a config.
+
+        Raises:
+            ConfigError: a field is unknown, not a number, or a custom key holds no options.
+        """
+        cfg = dict(cfg or {})
+        known = [f.name for f in fields(cls)]
+        for name, value in cfg.items():
+            if name not in known:
+                raise ConfigError(
+                    f"{KEY}.{name}={value!r}: there is no such field.{did_you_mean(name, known)} "
+                    f"Fields: {', '.join(known)}."
+                )
+            if name.endswith("_mult"):
+                _check_factor(f"{KEY}.{name}", value)
+        custom_keys = cfg.pop("custom_keys", None) or {}
+        for key, options in custom_keys.items():
+            _check_custom_key(key, options)
+        return cls(**cfg, custom_keys={str(key): dict(options) for key, options in custom_keys.items()})
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """The factors that are set, by field name."""
+        every = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_mult")}
+        return {name: value for name, value in every.items() if value is not None}
+
+    def __bool__(self) -> bool:
+        return bool(self.factors or self.custom_keys)
+
+
+def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: ParamwiseRules) -> list[Assignment]:
+    """Return the options of every trainable parameter: pure, and linear in the number of parameters.
+
+    `base` holds the optimizer's own options (lr, weight_decay, ...). The longest custom key inside a name
+    decides alone; without one the type rules apply: weight decay by norm, else bias, else depthwise conv,
+    else one-dimensional; lr by deform-conv offset, else bias. `lr_mult`/`decay_mult` multiply the outcome.
+
+    Raises:
+        ConfigError: a custom key matches nothing, or sets an option that the optimizer does not have; a decay
+            factor has nothing to multiply; a parameter has two names and `bypass_duplicate` is off.
+    """
+    params = list(params)
+    trainable = [param for param in params if param.tensor.requires_grad]
+    _check_options(rules, base)
+    if rules and not rules.bypass_duplicate:
+        _check_duplicates(trainable)
+    keys = sorted(rules.custom_keys, key=lambda key: (-len(key), key))
+    assignments = [_assign_one(param, base, rules, keys) for param in trainable]
+    _check_matches(params, trainable, rules)
+    return assignments
+
+
+def _assign_one(
+    param: NamedParam, base: Mapping[str, Any], rules: ParamwiseRules, keys: Sequence[str]
+) -> Assignment:
+    custom = next((key for key in keys if key in param.name), None)
+    decided: list[str] = []
+    options = {name: base[name] for name in ("lr", "weight_decay") if name in base}
+    if custom is not None:
+        decided.append(f"custom_keys[{custom!r}]")
+        own = rules.custom_keys[custom]
+        options |= {name: value for name, value in own.items() if name not in _MULTIPLIERS}
+        factors = [(_MULTIPLIERS[name], own[name]) for name in _MULTIPLIERS if own.get(name) is not None]
+    else:
+        fields_of_type = (_lr_rule(param, rules), _decay_rule(param, rules))
+        decided += [name for name in fields_of_type if name]
+        factors = [
+            (option, getattr(rules, name))
+            for option, name in zip(("lr", "weight_decay"), fields_of_type, strict=True)
+            if name
+        ]
+    for name, option in _MULTIPLIERS.items():
+        if (factor := getattr(rules, name)) is not None:
+            decided.append(name)
+            factors.append((option, factor))
+    for option, factor in factors:
+        options[option] = options[option] * factor
+    return Assignment(param.name, param.tensor, options, " + ".join(decided) or "base")
+
+
+def _lr_rule(param: NamedParam, rules: ParamwiseRules) -> str | None:
+    if is_offset_conv(param):
+        return _first_set(rules, "dcn_offset_lr_mult")
+    return _first_set(rules, "bias_lr_mult") if is_bias(param) else None
+
+
+def _decay_rule(param: NamedParam, rules: ParamwiseRules) -> str | None:
+    candidates = {
+        "norm_decay_mult": is_norm(param),
+        "bias_decay_mult": is_bias(param),
+        "dwconv_decay_mult": is_depthwise(param),
+        "flat_decay_mult": param.tensor.ndim == 1,
+    }
+    return _first_set(rules, *(name for name, applies in candidates.items() if applies))
+
+
+def _first_set(rules: ParamwiseRules, *names: str) -> str | None:
+    return next((name for name in names if getattr(rules, name) is not None), None)
+
+
+def is_norm(param: NamedParam) -> bool:
+    """Whether a normalisation layer owns the parameter."""
+    return isinstance(param.owner, _NORMS)
+
+
+def is_depthwise(param: NamedParam) -> bool:
+    """Whether a depthwise convolution (groups == in_channels > 1) owns the parameter."""
+    owner = param.owner
+    return isinstance(owner, _DEPTHWISE) and owner.groups == owner.in_channels > 1
+
+
+def is_offset_conv(param: NamedParam) -> bool:
+    """Whether a conv named `conv_offset`, beside or inside a deformable conv, owns the parameter."""
+    *_, owner_name, _ = ("", *param.name.rsplit(".", 2))
+    if owner_name != "conv_offset" or param.parent is None or not isinstance(param.owner, _ConvNd):
+        return False
+    return any(_is_deformable(module) for module in (param.parent, *param.parent.children()))
+
+
+def _is_deformable(module: nn.Module) -> bool:
+    # By name: torchvision's DeformConv2d and those of other libraries, without importing any of them.
+    return any("DeformConv" in cls.__name__ for cls in type(module).__mro__)
+
+
+def is_bias(param: NamedParam) -> bool:
+    """Whether the parameter is a bias, those of norm layers and of offset convs excluded."""
+    return param.name.rpartition(".")[2] == "bias" and not is_norm(param) and not is_offset_conv(param)
+
+
+def _check_factor(key: str, value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and 0 <= value < float("inf")):
+        raise ConfigError(f"{key}={value!r}: a factor is a number from 0 up. Null switches the rule off.")
+
+
+def _check_custom_key(key: str, options: Any) -> None:
+    where = f"{KEY}.custom_keys.{key}"
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"{where}={options!r}: a custom key holds options. Write {{{key}: {{lr_mult: 0.1}}}}.")
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            raise ConfigError(
+                f"{where}.{name} holds further options: a key with dots, typed as a path, was split. Write "
+                f"it as a literal: '{KEY}.custom_keys={{{key}.{name}: {{lr_mult: 0.1}}}}'."
+            )
+        if name in _MULTIPLIERS:
+            _check_factor(f"{where}.{name}", value)
+
+
+def _check_options(rules: ParamwiseRules, base: Mapping[str, Any]) -> None:
+    named = [(f"{KEY}.{name}", name, value) for name, value in rules.factors.items()]
+    for key, options in rules.custom_keys.items():
+        named += [(f"{KEY}.custom_keys.{key}.{name}", name, value) for name, value in options.items()]
+    for where, name, value in named:
+        option = name
+        if name.endswith("_mult") and (name in rules.factors or name in _MULTIPLIERS):
+            option = "lr" if name.endswith("lr_mult") else "weight_decay"
+        if option not in base:
+            have = sorted({*_MULTIPLIERS, *base})
+            raise ConfigError(
+                f"{where}={value!r}: the optimizer has no option {option!r}.{did_you_mean(name, have)} "
+                f"Options here: {', '.join(have)}."
+            )
+        if option == "weight_decay" and option != name and base[option] == 0:
+            logger.warning("%s=%r multiplies a weight decay of 0: it has no effect.", where, value)
+
+
+def _check_duplicates(params: Iterable[NamedParam]) -> None:
+    for param in params:
+        if param.aliases:
+            raise ConfigError(
+                f"Parameter {param.name!r} is also {param.aliases[0]!r} (tied weights), so two rules could "
+                f"decide. Set {KEY}.bypass_duplicate=true to let the first name decide."
+            )
+
+
+def _check_matches(params: Sequence[NamedParam], trainable: Sequence[NamedParam], rules: ParamwiseRules) -> None:
+    for key in rules.custom_keys:
+        if any(key in param.name for param in trainable):
+            continue
+        why = "matches only frozen parameters" if any(key in p.name for p in params) else "matches no parameter"
+        parts = {part for p in trainable for part in _prefixes(p.name)}
+        message = (
+            f"{KEY}.custom_keys: {key!r} {why}.{did_you_mean(key, sorted(parts))} Remove it, correct it, or "
+            f"set {KEY}.strict=false for a config that several models share."
+        )
+        if rules.strict:
+            raise ConfigError(message)
+        logger.warning(message)
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)] + parts

@@ -1,0 +1,79 @@
+"""OptimWrapperDict: the wrappers of a model with several optimizers, such as a GAN."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from torch import nn
+
+from optwrap.optim.wrapper import OptimWrapper
+
+_TRAINING = ("update_params", "backward", "step", "zero_grad", "optim_context", "scale_loss", "should_update")
+
+
+class OptimWrapperDict(Mapping[str, OptimWrapper]):
+    """A mapping of wrappers that saves, loads and reports them together; each trains by itself.
+
+    >>> import torch
+    >>> gen, disc = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    >>> wrappers = OptimWrapperDict(
+    ...     gen=OptimWrapper(torch.optim.SGD(gen.parameters(), lr=0.01)),
+    ...     disc=OptimWrapper(torch.optim.SGD(disc.parameters(), lr=0.01)),
+    ... )
+    >>> wrappers.get_lr()
+    {'gen.lr': [0.01], 'disc.lr': [0.01]}
+    """
+
+    def __init__(self, **wrappers: OptimWrapper) -> None:
+        for name, wrapper in wrappers.items():
+            if not isinstance(wrapper, OptimWrapper):
+                raise TypeError(f"{name!r} must be an OptimWrapper, not {type(wrapper).__name__}.")
+        self._wrappers = dict(wrappers)
+
+    def __getitem__(self, name: str) -> OptimWrapper:
+        if name not in self._wrappers:
+            raise KeyError(f"There is no wrapper {name!r}; there are {', '.join(self._wrappers)}.")
+        return self._wrappers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._wrappers)
+
+    def __len__(self) -> int:
+        return len(self._wrappers)
+
+    def __repr__(self) -> str:
+        return f"OptimWrapperDict({', '.join(f'{name}={wrapper!r}' for name, wrapper in self.items())})"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _TRAINING:
+            calls = ", ".join(f"optim_wrapper[{key!r}].{name}(...)" for key in self)
+            raise AttributeError(f"An OptimWrapperDict does not train by itself. Call {calls}.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int | None) -> None:
+        """Call it on every wrapper: each counts its own micro-batches."""
+        for wrapper in self.values():
+            wrapper.initialize_count_status(model, init_counts, max_counts)
+
+    def get_lr(self) -> dict[str, list[float]]:
+        """Return `{'<name>.lr': [...], ...}`, one entry a param group."""
+        return {f"{name}.{key}": lr for name, w in self.items() for key, lr in w.get_lr().items()}
+
+    def get_momentum(self) -> dict[str, list[float]]:
+        """Return `{'<name>.momentum': [...], ...}`, one entry a param group."""
+        return {f"{name}.{key}": m for name, w in self.items() for key, m in w.get_momentum().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the wrappers' state dicts by name."""
+        return {name: wrapper.state_dict() for name, wrapper in self.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load every wrapper's state.
+
+        Raises:
+            KeyError: a name is missing or left over; nothing is loaded then.
+        """
+        missing, extra = sorted(set(self) - set(state_dict)), sorted(set(state_dict) - set(self))
+        if missing or extra:
+            raise KeyError(f"The state dict lacks {missing} and has {extra} too many; it needs {sorted(self)}.")
+        for name, wrapper in self.items():
+            wrapper.load_state_dict(state_dict[name])

@@ -1,0 +1,182 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import SGD, AdamW
+
+from optwrap.errors import ConfigError
+from optwrap.optim import AmpOptimWrapper, OptimWrapper
+
+SGD_ARGS = {"lr": 0.1, "momentum": 0.9}
+
+
+def train(model, batches, loss_of, blow_up=(), **kwargs):
+    optim_wrapper = AmpOptimWrapper(SGD(model.parameters(), **SGD_ARGS), **kwargs)
+    optim_wrapper.initialize_count_status(model, 0, len(batches))
+    for i, batch in enumerate(batches):
+        with optim_wrapper.optim_context(model):
+            loss = loss_of(model, batch)
+        optim_wrapper.update_params(loss * (1e38 if i in blow_up else 1))
+    return optim_wrapper
+
+
+def train_by_hand(model, batches, loss_of, dtype, scaler, counts=1, max_norm=None, blow_up=()):
+    optimizer = SGD(model.parameters(), **SGD_ARGS)
+    for start in range(0, len(batches), counts):
+        window = batches[start : start + counts]
+        for i, batch in enumerate(window, start):
+            with torch.autocast("cpu", dtype):
+                loss = loss_of(model, batch)
+            scaler.scale(loss * (1e38 if i in blow_up else 1) / len(window)).backward()
+        scaler.unscale_(optimizer)
+        if max_norm is not None:
+            clip_grad_norm_(model.parameters(), max_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("counts", [1, 3])
+@pytest.mark.parametrize("max_norm", [None, 0.1])
+def test_bf16_equals_plain_pytorch_bit_for_bit(counts, max_norm, twins, batches, loss_of, assert_equal):
+    model, expected = twins
+    clip_grad = None if max_norm is None else {"max_norm": max_norm}
+    optim_wrapper = train(model, batches, loss_of, accumulative_counts=counts, clip_grad=clip_grad)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    train_by_hand(expected, batches, loss_of, torch.bfloat16, scaler, counts, max_norm)
+    assert optim_wrapper.loss_scaler is None
+    assert_equal(model, expected)
+
+
+@pytest.mark.parametrize("counts", [1, 3])
+@pytest.mark.parametrize("max_norm", [None, 0.1])
+def test_fp16_with_an_overflow_equals_plain_pytorch_bit_for_bit(
+    counts, max_norm, twins, batches, loss_of, assert_equal
+):
+    model, expected = twins
+    clip_grad = None if max_norm is None else {"max_norm": max_norm}
+    optim_wrapper = train(
+        model, batches, loss_of, {0, 4}, dtype="float16", accumulative_counts=counts, clip_grad=clip_grad
+    )
+    scaler = torch.amp.GradScaler("cpu")
+    train_by_hand(expected, batches, loss_of, torch.float16, scaler, counts, max_norm, {0, 4})
+    assert optim_wrapper.skipped_steps == 2
+    assert optim_wrapper.updates == (8 if counts == 1 else 3) - 2
+    assert optim_wrapper.loss_scaler.get_scale() == scaler.get_scale() == 65536 / 4
+    assert_equal(model, expected)
+
+
+def test_forward_runs_in_the_compute_dtype_and_weights_stay_float32(twins, batches):
+    model, _ = twins
+    optim_wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1), dtype=torch.float16)
+    with optim_wrapper.optim_context(model):
+        assert model(batches[0][0]).dtype == torch.float16
+    assert model(batches[0][0]).dtype == model[0].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "scaling"),
+    [
+        ({}, False),
+        ({"dtype": "bfloat16"}, False),
+        ({"dtype": torch.float16}, True),
+        ({"dtype": "torch.float16"}, True),
+        ({"dtype": "bfloat16", "loss_scale": 8}, True),
+        ({"dtype": "bfloat16", "loss_scale": {"init_scale": 8.0}}, True),
+    ],
+)
+def test_loss_scaling_is_on_for_fp16_or_where_a_scale_is_given(kwargs, scaling):
+    optim_wrapper = AmpOptimWrapper(SGD(nn.Linear(1, 1).parameters(), lr=0.1), **kwargs)
+    assert ("loss_scaler" in optim_wrapper.state_dict()) is scaling
+
+
+def test_a_static_scale_never_moves(twins, batches, loss_of):
+    optim_wrapper = train(twins[0], batches, loss_of, blow_up={2}, loss_scale=512, dtype="float16")
+    assert optim_wrapper.state_dict()["loss_scaler"]["scale"] == 512
+    assert optim_wrapper.skipped_steps == 1
+    optim_wrapper.load_state_dict(AmpOptimWrapper(optim_wrapper.optimizer, dtype="float16").state_dict())
+    assert optim_wrapper.state_dict()["loss_scaler"]["scale"] == 512
+
+
+def test_a_dict_gives_gradscalers_arguments(twins, batches, loss_of):
+    loss_scale = {"init_scale": 4.0, "growth_interval": 2, "growth_factor": 3.0}
+    optim_wrapper = train(twins[0], batches, loss_of, dtype="float16", loss_scale=loss_scale)
+    assert optim_wrapper.state_dict()["loss_scaler"]["scale"] == 4 * 3**4
+    assert loss_scale == {"init_scale": 4.0, "growth_interval": 2, "growth_factor": 3.0}
+
+
+@pytest.mark.parametrize("optimizer", [SGD, AdamW])
+def test_fused_kernels_with_an_overflow_in_the_first_step_train_as_plain_ones(optimizer, twins, batches, loss_of):
+    # Handed to the fused SGD kernel, such a step leaves momentum buffers of uninitialised memory.
+    results = []
+    for model, fused in zip(twins, (True, False), strict=True):
+        kwargs = {"momentum": 0.9} if optimizer is SGD else {}
+        optim_wrapper = AmpOptimWrapper(
+            optimizer(model.parameters(), lr=0.01, fused=fused, **kwargs), dtype="float16"
+        )
+        for i, batch in enumerate(batches):
+            with optim_wrapper.optim_context(model):
+                loss = loss_of(model, batch)
+            optim_wrapper.update_params(loss * (1e38 if i == 0 else 1))
+        assert optim_wrapper.skipped_steps == 1
+        results.append(model.state_dict())
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_state_round_trips_with_the_scale_and_leaves_the_argument_alone(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = train(model, batches, loss_of, blow_up={0}, dtype="float16")
+    state = optim_wrapper.state_dict()
+    other = AmpOptimWrapper(SGD(model.parameters(), **SGD_ARGS), dtype="float16")
+    other.load_state_dict(state)
+    assert state["loss_scaler"]["scale"] == other.state_dict()["loss_scaler"]["scale"] == 32768
+
+
+def test_states_pass_between_plain_and_mixed_precision(twins, batches, loss_of, caplog):
+    model, _ = twins
+    amp = train(model, batches, loss_of, dtype="float16")
+    plain = OptimWrapper(SGD(model.parameters(), **SGD_ARGS))
+    plain.load_state_dict(amp.state_dict())
+    assert "loss_scaler" not in plain.state_dict()
+    amp.load_state_dict(plain.state_dict())
+    assert "no loss_scaler" in caplog.text
+
+
+def test_an_update_without_gradients_is_no_overflow(twins):
+    optim_wrapper = AmpOptimWrapper(SGD(twins[0].parameters(), lr=0.1), dtype="float16")
+    optim_wrapper.step()
+    assert optim_wrapper.skipped_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "said"),
+    [
+        ({"dtype": "float32"}, "dtype='float32'"),
+        ({"loss_scale": "static"}, "loss_scale='static'"),
+        ({"loss_scale": 0}, "loss_scale=0"),
+        ({"loss_scale": True}, "loss_scale=True"),
+        ({"loss_scale": {"init_scal": 2}}, "'init_scale'"),
+        ({"device_type": "abacus"}, "device_type='abacus'"),
+        ({"dtype": "float16", "clip_grad": {"max_norm": 1, "error_if_nonfinite": True}}, "error_if_nonfinite"),
+    ],
+)
+def test_errors_name_the_argument_and_the_remedy(kwargs, said):
+    with pytest.raises(ConfigError, match=said):
+        AmpOptimWrapper(SGD(nn.Linear(1, 1).parameters(), lr=0.1), **kwargs)
+
+
+def test_a_model_moved_after_the_wrapper_was_built_is_an_error():
+    model = nn.Linear(1, 1)
+    optim_wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1), device_type="cuda", dtype="bfloat16")
+    with pytest.raises(ConfigError, match=r"model.to\(device\)"), optim_wrapper.optim_context(model):
+        pass
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_computes_in_fp16_with_loss_scaling_by_default(twins, batches, loss_of):
+    model = twins[0].cuda()
+    on_device = [(inputs.cuda(), target.cuda()) for inputs, target in batches]
+    optim_wrapper = train(model, on_device, loss_of, blow_up={3}, clip_grad={"max_norm": 1.0})
+    assert optim_wrapper.dtype == torch.float16
+    assert optim_wrapper.skipped_steps == 1
+    assert optim_wrapper.last_grad_norm.is_cuda

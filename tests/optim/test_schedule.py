@@ -1,0 +1,183 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, lr_scheduler
+
+from optwrap.errors import ConfigError
+from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, build_schedule
+
+TORCH = "torch.optim.lr_scheduler."
+OURS = "optwrap.optim.schedule."
+
+
+def setup(optimizer=SGD, counts=1, wrapper=OptimWrapper, groups=1, **kwargs):
+    models = [nn.Linear(1, 1) for _ in range(groups)]
+    options = {"lr": 0.1, "weight_decay": 0.01} | ({"momentum": 0.9} if optimizer is SGD else {})
+    params = [{"params": list(m.parameters()), "lr": 0.1 * (i + 1)} for i, m in enumerate(models)]
+    return models[0], wrapper(optimizer(params, **options), counts, **kwargs)
+
+
+def run(model, optim_wrapper, schedule, micro_batches, option="lr", blow_up=()):
+    """Train, and return the hyperparameter that each micro-batch was trained with."""
+    seen = []
+    for i in range(micro_batches):
+        seen.append(optim_wrapper.param_groups[0][option])
+        loss = model(torch.ones(1, 1)).sum() * (1e38 if i in blow_up else 1)
+        optim_wrapper.update_params(loss)
+        schedule.step()
+    return seen
+
+
+def lrs_by_hand(make, updates, **options):
+    optimizer = SGD(nn.Linear(1, 1).parameters(), lr=0.1, momentum=0.9)
+    scheduler, seen = make(optimizer), []
+    for _ in range(updates):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("cfg", "make"),
+    [
+        (
+            {"_target_": TORCH + "CosineAnnealingLR", "T_max": "???"},
+            lambda o: lr_scheduler.CosineAnnealingLR(o, 10),
+        ),
+        ({"_target_": TORCH + "CosineAnnealingLR", "T_max": 5}, lambda o: lr_scheduler.CosineAnnealingLR(o, 5)),
+        ({"_target_": TORCH + "OneCycleLR", "max_lr": 0.1}, lambda o: lr_scheduler.OneCycleLR(o, 0.1, 10)),
+        ({"_target_": TORCH + "StepLR", "step_size": 3}, lambda o: lr_scheduler.StepLR(o, 3)),
+        ({"_target_": OURS + "multi_step"}, lambda o: lr_scheduler.MultiStepLR(o, [5, 8])),
+        ({"_target_": OURS + "multi_step", "milestones": [2, 0.9]}, lambda o: lr_scheduler.MultiStepLR(o, [2, 9])),
+    ],
+)
+def test_schedules_equal_torchs_with_the_length_of_the_run_filled_in(cfg, make):
+    model, optim_wrapper = setup()
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, total_updates=10)
+    assert run(model, optim_wrapper, schedule, 10) == lrs_by_hand(make, 10)
+
+
+def test_an_empty_schedule_is_constant():
+    model, optim_wrapper = setup()
+    assert run(model, optim_wrapper, build_schedule(optim_wrapper, {}, 5), 5) == [0.1] * 5
+
+
+def test_it_counts_updates_and_not_micro_batches():
+    model, optim_wrapper = setup(counts=3)
+    schedule = build_schedule(optim_wrapper, {"lr": {"_target_": TORCH + "StepLR", "step_size": 1}}, 3)
+    assert run(model, optim_wrapper, schedule, 9) == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001] * 3)
+
+
+def test_a_skipped_step_does_not_advance_it():
+    model, optim_wrapper = setup(wrapper=AmpOptimWrapper, dtype="float16", loss_scale=16)
+    schedule = build_schedule(optim_wrapper, {"lr": {"_target_": TORCH + "StepLR", "step_size": 1}}, 5)
+    seen = run(model, optim_wrapper, schedule, 5, blow_up={0, 2})  # 1e38 times 16 is inf
+    assert optim_wrapper.skipped_steps == 2
+    assert seen == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_warmup_rises_linearly_and_the_cosine_ends_at_the_floor():
+    model, optim_wrapper = setup()
+    cfg = {"_target_": OURS + "warmup_cosine", "warmup": 0.2, "min_factor": 0.1}
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, total_updates=20)
+    seen = run(model, optim_wrapper, schedule, 20)
+    assert seen[:4] == pytest.approx([0.02, 0.04, 0.06, 0.08])
+    assert seen[4] == pytest.approx(0.1)
+    assert seen[12] == pytest.approx(0.1 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2))))
+    assert optim_wrapper.get_lr()["lr"] == [pytest.approx(0.01)]
+
+
+def test_every_param_group_keeps_its_own_base():
+    model, optim_wrapper = setup(groups=2)
+    schedule = build_schedule(optim_wrapper, {"lr": {"_target_": TORCH + "StepLR", "step_size": 1}}, 2)
+    run(model, optim_wrapper, schedule, 1)
+    assert optim_wrapper.get_lr()["lr"] == pytest.approx([0.01, 0.02])
+
+
+@pytest.mark.parametrize(("optimizer", "option"), [(SGD, "momentum"), (Adam, "betas")])
+def test_one_cycle_moves_momentum_too(optimizer, option):
+    model, optim_wrapper = setup(optimizer)
+    cfg = {"_target_": TORCH + "OneCycleLR", "max_lr": 0.1}
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, total_updates=10)
+    run(model, optim_wrapper, schedule, 3)
+    assert optim_wrapper.get_momentum()["momentum"] == [pytest.approx(0.85, abs=0.01)]
+
+
+def test_any_hyperparameter_can_be_scheduled_beside_the_learning_rate():
+    model, optim_wrapper = setup()
+    cfg = {
+        "lr": {"_target_": TORCH + "StepLR", "step_size": 2},
+        "weight_decay": {"_target_": TORCH + "CosineAnnealingLR", "eta_min": 0.0},
+    }
+    schedule = build_schedule(optim_wrapper, cfg, total_updates=4)
+    decays = run(model, optim_wrapper, schedule, 4, "weight_decay")
+    assert decays == pytest.approx([0.01 * 0.5 * (1 + math.cos(math.pi * i / 4)) for i in range(4)])
+    assert optim_wrapper.get_lr()["lr"] == [pytest.approx(0.001)]
+
+
+def test_momentum_of_adam_is_its_first_beta():
+    model, optim_wrapper = setup(Adam)
+    cfg = {"momentum": {"_target_": TORCH + "ExponentialLR", "gamma": 0.5}}
+    run(model, optim_wrapper, build_schedule(optim_wrapper, cfg, 2), 2)
+    assert optim_wrapper.param_groups[0]["betas"] == (pytest.approx(0.225), 0.999)
+
+
+def test_plateau_waits_for_a_metric():
+    model, optim_wrapper = setup()
+    cfg = {"lr": {"_target_": TORCH + "ReduceLROnPlateau", "mode": "max", "patience": 0, "factor": 0.5}}
+    schedule = build_schedule(optim_wrapper, cfg, 5)
+    run(model, optim_wrapper, schedule, 2)
+    for metric in (0.9, 0.8):
+        schedule.step_on_metric(metric)
+    assert optim_wrapper.get_lr()["lr"] == [0.05]
+
+
+@pytest.mark.parametrize("name", ["warmup_cosine", "multi_step"])
+def test_state_round_trips(name):
+    cfg = {"lr": {"_target_": OURS + name}, "weight_decay": {"_target_": OURS + name}}
+    model, whole = setup()
+    whole_schedule = build_schedule(whole, cfg, 10)
+    expected = run(model, whole, whole_schedule, 10)
+
+    model, first = setup()
+    schedule = build_schedule(first, cfg, 10)
+    seen = run(model, first, schedule, 4)
+    second = setup()[1]
+    resumed = build_schedule(second, cfg, 10)
+    second.load_state_dict(first.state_dict())
+    resumed.load_state_dict(schedule.state_dict())
+    assert seen + run(model, second, resumed, 6) == expected
+    assert second.param_groups[0]["weight_decay"] == pytest.approx(whole.param_groups[0]["weight_decay"])
+
+
+def test_each_wrapper_of_a_dict_follows_its_own_updates():
+    (gen, gen_wrapper), (disc, disc_wrapper) = setup(), setup(counts=2)
+    wrappers = OptimWrapperDict(gen=gen_wrapper, disc=disc_wrapper)
+    schedule = build_schedule(wrappers, {"lr": {"_target_": TORCH + "StepLR", "step_size": 1}}, 4)
+    for _ in range(2):
+        gen_wrapper.update_params(gen(torch.ones(1, 1)).sum())
+        disc_wrapper.update_params(disc(torch.ones(1, 1)).sum())
+        schedule.step()
+    assert wrappers.get_lr() == {"gen.lr": [pytest.approx(0.001)], "disc.lr": [pytest.approx(0.01)]}
+    assert schedule.state_dict().keys() == {"gen", "disc"}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "said"),
+    [
+        ({"lr": {"_target_": TORCH + "StepLR"}}, "schedule.lr"),
+        ({"lr": {"_target_": TORCH + "StepLR", "step_size": "???"}}, "schedule.lr.step_size is not set"),
+        ({"lr": {"_target_": TORCH + "StepLR", "step_sise": 1}}, "schedule.lr.step_sise.*'step_size'"),
+        ({"lr": {"_target_": TORCH + "CosineLR"}}, "CosineLR"),
+        ({"weight_decy": {"_target_": TORCH + "StepLR", "step_size": 1}}, "schedule.weight_decy.*weight_decay"),
+        ({"nesterov": {"_target_": TORCH + "StepLR", "step_size": 1}}, "no number 'nesterov'"),
+        ({"lr": {"_target_": OURS + "warmup_cosine", "warmup": 30}}, "warmup=30"),
+        ({"lr": {"_target_": OURS + "multi_step", "milestones": [-1]}}, "milestones=-1"),
+    ],
+)
+def test_errors_name_the_key(cfg, said):
+    with pytest.raises(ConfigError, match=said):
+        build_schedule(setup()[1], cfg, total_updates=10)

@@ -1,0 +1,55 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from optwrap.optim.sync import parallel_modules, world_size
+
+WORKER = Path(__file__).with_name("sync_worker.py")
+UPDATES = {1: 8, 3: 3, 8: 1}  # of 8 micro-batches, by accumulative_counts
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What two gloo processes saw."""
+    folder = tmp_path_factory.mktemp("sync")
+    command = [sys.executable, str(WORKER)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), "2", str(folder / "store"), str(folder / f"{rank}.json")],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("wrapper", ["OptimWrapper", "AmpOptimWrapper"])
+@pytest.mark.parametrize("counts", [1, 3, 8])
+def test_gradients_are_averaged_once_an_update(wrapper, counts, results):
+    for result in results:
+        assert result[f"{wrapper}-{counts}"] == {"syncs": UPDATES[counts], "updates": UPDATES[counts]}
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("counts", [1, 3])
+def test_the_weighted_mean_goes_over_all_items_of_all_ranks(parallel, counts, results):
+    for result in results:
+        assert result[f"weighted-{parallel}-{counts}"] < 1e-6
+
+
+def test_fsdp2_reduces_gradients_at_the_last_micro_batch_only(results):
+    assert [result["fsdp2"] for result in results] == [[False, False, True]] * 2
+
+
+def test_a_plain_model_has_no_parallel_modules():
+    assert parallel_modules(nn.Sequential(nn.Linear(1, 1))) == []
+    assert world_size([]) == world_size(None) == 1

@@ -1,0 +1,96 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim import SGD
+
+from optwrap.optim import AmpOptimWrapper, OptimWrapper
+
+
+def sizes_to_batches(sizes):
+    return [
+        (torch.randn(size, 4, dtype=torch.float64), torch.randn(size, 2, dtype=torch.float64)) for size in sizes
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=9),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_unequal_micro_batches_equal_one_batch_of_all_their_items(sizes, counts, as_tensor):
+    model = nn.Linear(4, 2, dtype=torch.float64)
+    expected = nn.Linear(4, 2, dtype=torch.float64)
+    expected.load_state_dict(model.state_dict())
+    batches = sizes_to_batches(sizes)
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1, momentum=0.9), accumulative_counts=counts)
+    optim_wrapper.initialize_count_status(model, 0, len(batches))
+    for inputs, target in batches:
+        weight = torch.tensor(len(inputs)) if as_tensor else len(inputs)
+        optim_wrapper.update_params(F.mse_loss(model(inputs), target), weight=weight)
+
+    optimizer = SGD(expected.parameters(), lr=0.1, momentum=0.9)
+    for i in range(0, len(batches), counts):
+        inputs, target = (torch.cat(part) for part in zip(*batches[i : i + counts], strict=True))
+        F.mse_loss(expected(inputs), target).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    # The weights are float32 on the device: exact counts, a quotient of float32 precision.
+    torch.testing.assert_close(model.state_dict(), expected.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_clipping_sees_the_weighted_mean(twins, loss_of):
+    model, expected = twins
+    small, large = ((torch.randn(n, 4), torch.randint(3, (n,))) for n in (2, 30))
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), 2, {"max_norm": 0.01})
+    optim_wrapper.update_params(loss_of(model, small), weight=2)
+    optim_wrapper.update_params(loss_of(model, large), weight=30)
+    both = tuple(torch.cat(part) for part in zip(small, large, strict=True))
+    loss_of(expected, both).backward()
+    norm = torch.stack([p.grad.norm() for p in expected.parameters()]).norm()
+    assert optim_wrapper.last_grad_norm.item() == pytest.approx(norm.item(), rel=1e-5)
+
+
+def test_large_weights_do_not_overflow_scaled_fp16_gradients(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = AmpOptimWrapper(
+        SGD(model.parameters(), lr=0.1), accumulative_counts=2, dtype="float16", loss_scale=1024
+    )
+    for batch in batches:
+        with optim_wrapper.optim_context(model):
+            loss = loss_of(model, batch)
+        optim_wrapper.update_params(loss, weight=1e6)
+    assert optim_wrapper.skipped_steps == 0
+    assert optim_wrapper.updates == 4
+
+
+def test_some_with_and_some_without_weight_is_an_error_that_loses_nothing(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), accumulative_counts=2)
+    for first, second in ((3, None), (None, 3)):
+        optim_wrapper.update_params(loss_of(model, batches[0]), weight=first)
+        count = optim_wrapper.inner_count
+        with pytest.raises(ValueError, match="every micro-batch"):
+            optim_wrapper.update_params(loss_of(model, batches[1]), weight=second)
+        assert optim_wrapper.inner_count == count
+        optim_wrapper.update_params(loss_of(model, batches[1]), weight=first)
+    assert optim_wrapper.updates == 2
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf")])
+def test_a_weight_is_a_finite_count(weight, twins, batches, loss_of):
+    optim_wrapper = OptimWrapper(SGD(twins[0].parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="weight="):
+        optim_wrapper.update_params(loss_of(twins[0], batches[0]), weight=weight)
+
+
+def test_an_update_without_any_item_changes_nothing(twins, batches, loss_of, assert_equal):
+    model, expected = twins
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), accumulative_counts=2)
+    for batch in batches[:2]:
+        optim_wrapper.update_params(loss_of(model, batch), weight=0)
+    assert optim_wrapper.updates == 1
+    assert_equal(model, expected)

@@ -1,0 +1,248 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import SGD, Adam, AdamW, Rprop
+
+from optwrap.errors import ConfigError
+from optwrap.optim import OptimWrapper
+
+SGD_ARGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+
+
+def wrapper_of(model, **kwargs):
+    return OptimWrapper(SGD(model.parameters(), **SGD_ARGS), **kwargs)
+
+
+def windows(batches, counts):
+    return [batches[i : i + counts] for i in range(0, len(batches), counts)]
+
+
+def train_by_hand(model, batches, loss_of, counts=1, clip=lambda params: None, optimizer=None):
+    optimizer = optimizer or SGD(model.parameters(), **SGD_ARGS)
+    for window in windows(batches, counts):
+        for batch in window:
+            (loss_of(model, batch) / len(window)).backward()
+        clip(model.parameters())
+        optimizer.step()
+        optimizer.zero_grad()
+    return optimizer
+
+
+@pytest.mark.parametrize("counts", [1, 2, 3, 5, 8, 20])
+@pytest.mark.parametrize(
+    ("clip_grad", "clip"),
+    [
+        (None, lambda params: None),
+        ({"max_norm": 0.1}, lambda params: clip_grad_norm_(params, 0.1)),
+        ({"max_norm": 0.1, "norm_type": 1}, lambda params: clip_grad_norm_(params, 0.1, 1)),
+        ({"clip_value": 0.01}, lambda params: clip_grad_value_(params, 0.01)),
+    ],
+)
+def test_training_equals_plain_pytorch_bit_for_bit(counts, clip_grad, clip, twins, batches, loss_of, assert_equal):
+    model, expected = twins
+    optim_wrapper = wrapper_of(model, accumulative_counts=counts, clip_grad=clip_grad)
+    optim_wrapper.initialize_count_status(model, 0, len(batches))
+    for batch in batches:
+        optim_wrapper.update_params(loss_of(model, batch))
+    train_by_hand(expected, batches, loss_of, counts, clip)
+    assert optim_wrapper.updates == len(windows(batches, counts))
+    assert_equal(model, expected)
+
+
+def test_accumulating_equals_one_large_batch(twins, batches, loss_of):
+    model, expected = twins
+    optim_wrapper = wrapper_of(model, accumulative_counts=4)
+    for batch in batches:
+        optim_wrapper.update_params(loss_of(model, batch))
+    large = [tuple(torch.cat(part) for part in zip(*window, strict=True)) for window in windows(batches, 4)]
+    train_by_hand(expected, large, loss_of)
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
+
+
+def test_without_a_known_end_an_update_needs_a_full_window(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = wrapper_of(model, accumulative_counts=3)
+    seen = []
+    for batch in batches:
+        optim_wrapper.update_params(loss_of(model, batch))
+        seen.append(optim_wrapper.should_update())
+    assert seen == [False, False, True, False, False, True, False, False]
+    assert optim_wrapper.updates == 2
+
+
+def test_should_sync_tells_of_the_next_micro_batch(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = wrapper_of(model, accumulative_counts=3)
+    optim_wrapper.initialize_count_status(model, 0, 8)
+    told, happened = [], []
+    for batch in batches:
+        told.append(optim_wrapper.should_sync())
+        optim_wrapper.update_params(loss_of(model, batch))
+        happened.append(optim_wrapper.should_update())
+    assert told == happened == [False, False, True, False, False, True, False, True]
+
+
+def test_a_start_inside_a_window_shrinks_no_gradient(twins, batches, loss_of, assert_equal, caplog):
+    model, expected = twins
+    optim_wrapper = wrapper_of(model, accumulative_counts=4)
+    optim_wrapper.initialize_count_status(model, 2, 100)
+    assert "2 micro-batches" in caplog.text
+    for batch in batches[:2]:
+        optim_wrapper.update_params(loss_of(model, batch))
+    train_by_hand(expected, batches[:2], loss_of, counts=2)
+    assert_equal(model, expected)
+
+
+def test_a_count_past_the_end_is_an_error(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = wrapper_of(model, accumulative_counts=2)
+    optim_wrapper.initialize_count_status(model, 0, 1)
+    optim_wrapper.update_params(loss_of(model, batches[0]))
+    for call in (optim_wrapper.update_params, optim_wrapper.scale_loss, optim_wrapper.backward):
+        with pytest.raises(ValueError, match="max_counts"):
+            call(loss_of(model, batches[1]))
+    assert optim_wrapper.updates == 1
+
+
+@pytest.mark.parametrize(("init", "end"), [(5, 4), (-1, 4)])
+def test_a_start_past_the_end_is_an_error(twins, init, end):
+    with pytest.raises(ValueError, match=f"init_counts={init}"):
+        wrapper_of(twins[0]).initialize_count_status(twins[0], init, end)
+
+
+def test_minus_one_is_an_unknown_end(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = wrapper_of(model)
+    optim_wrapper.initialize_count_status(model, 0, -1)
+    optim_wrapper.update_params(loss_of(model, batches[0]))
+    assert optim_wrapper.inner_count == 1
+
+
+@pytest.mark.parametrize("counts", [0, -1, 1.5, True, "2"])
+def test_accumulative_counts_must_be_a_positive_whole_number(counts, twins):
+    with pytest.raises(ConfigError, match="accumulative_counts"):
+        wrapper_of(twins[0], accumulative_counts=counts)
+
+
+def test_only_an_optimizer_can_be_wrapped():
+    with pytest.raises(TypeError, match="Optimizer"):
+        OptimWrapper(nn.Linear(1, 1))
+
+
+def test_a_subclass_overrides_the_parts_that_update_params_goes_through(twins, batches, loss_of):
+    class Recorder(OptimWrapper):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.calls = []
+
+        def backward(self, loss, **kwargs):
+            self.calls.append("backward")
+            super().backward(loss, **kwargs)
+
+        def step(self, **kwargs):
+            self.calls.append(("step", kwargs))
+            super().step()
+
+        def zero_grad(self, **kwargs):
+            self.calls.append(("zero_grad", kwargs))
+            super().zero_grad(**kwargs)
+
+    model, _ = twins
+    optim_wrapper = Recorder(SGD(model.parameters(), lr=0.1), accumulative_counts=2)
+    for batch in batches[:2]:
+        optim_wrapper.update_params(
+            loss_of(model, batch), step_kwargs={"closure": None}, zero_kwargs={"set_to_none": False}
+        )
+    assert optim_wrapper.calls == [
+        "backward",
+        "backward",
+        ("step", {"closure": None}),
+        ("zero_grad", {"set_to_none": False}),
+    ]
+    assert model[0].weight.grad is not None
+    assert model[0].weight.grad.abs().sum() == 0
+
+
+def test_last_grad_norm_is_the_norm_before_clipping(twins, batches, loss_of):
+    model, expected = twins
+    optim_wrapper = wrapper_of(model, clip_grad={"max_norm": 1e-3})
+    optim_wrapper.update_params(loss_of(model, batches[0]))
+    loss_of(expected, batches[0]).backward()
+    assert optim_wrapper.last_grad_norm == clip_grad_norm_(expected.parameters(), float("inf"))
+
+
+def test_a_nonfinite_norm_is_an_error_where_asked_for(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = wrapper_of(model, clip_grad={"max_norm": 1, "error_if_nonfinite": True})
+    with pytest.raises(RuntimeError, match="non-finite"):
+        optim_wrapper.update_params(loss_of(model, batches[0]) * float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kwargs", "momentum"),
+    [(SGD, {"momentum": 0.9}, 0.9), (Adam, {"betas": (0.8, 0.99)}, 0.8), (AdamW, {}, 0.9), (Rprop, {}, 0)],
+)
+def test_momentum_of_each_kind_of_optimizer(optimizer, kwargs, momentum):
+    params = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [{"params": params[:1], "lr": 0.5}, {"params": params[1:]}]
+    optim_wrapper = OptimWrapper(optimizer(groups, lr=0.1, **kwargs))
+    assert optim_wrapper.get_momentum() == {"momentum": [momentum, momentum]}
+    assert optim_wrapper.get_lr() == {"lr": [0.5, 0.1]}
+
+
+def test_state_dict_is_torchs_own_and_round_trips(twins, batches, loss_of, assert_equal):
+    model, expected = twins
+    optim_wrapper = wrapper_of(model)
+    for batch in batches[:3]:
+        optim_wrapper.update_params(loss_of(model, batch))
+    state = optim_wrapper.state_dict()
+    assert state.keys() == {"state", "param_groups"}
+    saved = copy.deepcopy(state)
+    expected.load_state_dict(model.state_dict())
+    resumed = wrapper_of(expected)
+    resumed.load_state_dict(state)
+    for batch in batches[3:]:
+        resumed.update_params(loss_of(expected, batch))
+    torch.testing.assert_close(state, saved, rtol=0, atol=0)  # training on did not reach into the argument
+    for batch in batches[3:]:
+        optim_wrapper.update_params(loss_of(model, batch))
+    assert_equal(model, expected)
+
+
+@pytest.mark.parametrize("initialise_first", [True, False])
+@pytest.mark.parametrize("weight", [None, 7])
+def test_a_run_saved_inside_a_window_resumes_exactly(
+    initialise_first, weight, twins, batches, loss_of, assert_equal, caplog
+):
+    model, expected = twins
+    whole = wrapper_of(expected, accumulative_counts=3)
+    whole.initialize_count_status(expected, 0, 8)
+    for batch in batches:
+        whole.update_params(loss_of(expected, batch), weight=weight)
+
+    first = wrapper_of(model, accumulative_counts=3)
+    first.initialize_count_status(model, 0, 8)
+    for batch in batches[:5]:
+        first.update_params(loss_of(model, batch), weight=weight)
+    state = copy.deepcopy(first.state_dict())
+    first.zero_grad()
+
+    second = wrapper_of(model, accumulative_counts=3)
+    if initialise_first:
+        second.initialize_count_status(model, 5, 8)
+    second.load_state_dict(state)
+    if not initialise_first:
+        second.initialize_count_status(model, 5, 8)
+        assert caplog.text == ""
+    for batch in batches[5:]:
+        second.update_params(loss_of(model, batch), weight=weight)
+    assert_equal(model, expected)
+
+
+def test_a_state_of_another_shape_is_an_error(twins):
+    state = wrapper_of(twins[0]).state_dict()
+    with pytest.raises(ValueError, match="doesn't match the size"):
+        wrapper_of(nn.Linear(1, 1)).load_state_dict(state)

@@ -1,0 +1,90 @@
+import copy
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adam
+
+from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+
+
+@pytest.fixture
+def models():
+    return {"gen": nn.Linear(2, 2), "disc": nn.Linear(2, 1)}
+
+
+def wrappers_of(models):
+    return OptimWrapperDict(
+        gen=OptimWrapper(SGD(models["gen"].parameters(), lr=0.01, momentum=0.9)),
+        disc=AmpOptimWrapper(Adam(models["disc"].parameters(), lr=0.02), dtype="float16"),
+    )
+
+
+def test_it_is_a_mapping_and_no_wrapper(models):
+    wrappers = wrappers_of(models)
+    assert isinstance(wrappers, Mapping)
+    assert not isinstance(wrappers, OptimWrapper)
+    assert list(wrappers) == ["gen", "disc"]
+    assert isinstance(wrappers["disc"], AmpOptimWrapper)
+    assert len(wrappers) == 2
+
+
+def test_lr_and_momentum_carry_the_names(models):
+    wrappers = wrappers_of(models)
+    assert wrappers.get_lr() == {"gen.lr": [0.01], "disc.lr": [0.02]}
+    assert wrappers.get_momentum() == {"gen.momentum": [0.9], "disc.momentum": [0.9]}
+
+
+def test_states_are_nested_by_name_and_round_trip(models):
+    wrappers = wrappers_of(models)
+    wrappers["gen"].update_params(models["gen"](torch.ones(1, 2)).sum())
+    state = copy.deepcopy(wrappers.state_dict())
+    assert state.keys() == {"gen", "disc"}
+    assert "loss_scaler" in state["disc"]
+    other = wrappers_of(models)
+    other.load_state_dict(state)
+    torch.testing.assert_close(other.state_dict(), state)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(["gen"], r"lacks \['disc'\]"), (["gen", "disc", "critic"], r"\['critic'\] too many")]
+)
+def test_missing_and_left_over_names_are_errors_that_name_them(names, said, models):
+    wrappers = wrappers_of(models)
+    state = {name: wrappers["gen"].state_dict() for name in names}
+    with pytest.raises(KeyError, match=said):
+        wrappers.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "method", ["update_params", "backward", "step", "zero_grad", "optim_context", "scale_loss"]
+)
+def test_a_training_method_names_the_wrappers_to_call_instead(method, models):
+    with pytest.raises(
+        AttributeError, match=rf"optim_wrapper\['gen'\].{method}.*optim_wrapper\['disc'\].{method}"
+    ):
+        getattr(wrappers_of(models), method)
+
+
+def test_other_missing_attributes_and_names_are_ordinary_errors(models):
+    wrappers = wrappers_of(models)
+    with pytest.raises(AttributeError, match="has no attribute 'optimiser'"):
+        _ = wrappers.optimiser
+    with pytest.raises(KeyError, match="gen, disc"):
+        wrappers["generator"]
+
+
+def test_only_wrappers_can_be_collected(models):
+    with pytest.raises(TypeError, match="'gen'"):
+        OptimWrapperDict(gen=SGD(models["gen"].parameters(), lr=0.1))
+
+
+def test_counts_are_initialised_for_every_wrapper(models):
+    wrappers = wrappers_of(models)
+    wrappers.initialize_count_status(nn.ModuleDict(models), 3, 10)
+    assert [wrapper.inner_count for wrapper in wrappers.values()] == [3, 3]
+
+
+def test_it_can_be_copied(models):
+    assert copy.deepcopy(wrappers_of(models)).get_lr() == wrappers_of(models).get_lr()
