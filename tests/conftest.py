@@ -1,11 +1,15 @@
 """Fixtures shared by all tests."""
 
 import copy
-from collections.abc import Callable
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 
@@ -65,3 +69,24 @@ def assert_equal() -> Callable[[nn.Module, nn.Module], None]:
             assert torch.equal(tensor, expected[name]), name
 
     return check
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Run `python train.py *overrides` in this process; return its run folder."""
+
+    def run(*overrides: str) -> Path:
+        import train as program
+
+        folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        monkeypatch.setattr(sys, "argv", ["train.py", *overrides, f"hydra.run.dir={folder}"])
+        GlobalHydra.instance().clear()
+        program.main()
+        return folder
+
+    yield run
+    torch.use_deterministic_algorithms(False)
+    for handler in logging.getLogger().handlers[:]:  # Hydra's: they hold files of folders that are gone
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+            logging.getLogger().removeHandler(handler)

@@ -5,19 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
-
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.assignment import Assignment
+from optwrap.optim.kinds import is_bias, is_depthwise, is_norm, is_offset_conv
 from optwrap.optim.params import NamedParam
 
 logger = logging.getLogger(__name__)
 
 KEY = "optim_wrapper.paramwise_cfg"
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # _NormBase: batch, sync-batch and instance norm
-_DEPTHWISE = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MULTIPLIERS = {"lr_mult": "lr", "decay_mult": "weight_decay"}
 
 
@@ -137,35 +132,6 @@ def _decay_rule(param: NamedParam, rules: ParamwiseRules) -> str | None:
 
 def _first_set(rules: ParamwiseRules, *names: str) -> str | None:
     return next((name for name in names if getattr(rules, name) is not None), None)
-
-
-def is_norm(param: NamedParam) -> bool:
-    """Whether a normalisation layer owns the parameter."""
-    return isinstance(param.owner, _NORMS)
-
-
-def is_depthwise(param: NamedParam) -> bool:
-    """Whether a depthwise convolution (groups == in_channels > 1) owns the parameter."""
-    owner = param.owner
-    return isinstance(owner, _DEPTHWISE) and owner.groups == owner.in_channels > 1
-
-
-def is_offset_conv(param: NamedParam) -> bool:
-    """Whether a conv named `conv_offset`, beside or inside a deformable conv, owns the parameter."""
-    *_, owner_name, _ = ("", *param.name.rsplit(".", 2))
-    if owner_name != "conv_offset" or param.parent is None or not isinstance(param.owner, _ConvNd):
-        return False
-    return any(_is_deformable(module) for module in (param.parent, *param.parent.children()))
-
-
-def _is_deformable(module: nn.Module) -> bool:
-    # By name: torchvision's DeformConv2d and those of other libraries, without importing any of them.
-    return any("DeformConv" in cls.__name__ for cls in type(module).__mro__)
-
-
-def is_bias(param: NamedParam) -> bool:
-    """Whether the parameter is a bias, those of norm layers and of offset convs excluded."""
-    return param.name.rpartition(".")[2] == "bias" and not is_norm(param) and not is_offset_conv(param)
 
 
 def _check_factor(key: str, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,10 +13,9 @@ from torch.optim import Optimizer
 from optwrap.errors import ConfigError
 from optwrap.optim.assignment import Assignment
 from optwrap.optim.clip import multiply_grads, parse_clip_grad
+from optwrap.optim.counts import MicroBatches
 from optwrap.optim.sync import no_sync, parallel_modules, set_fsdp2_sync
 from optwrap.optim.weighted import WeightedWindow
-
-logger = logging.getLogger(__name__)
 
 
 class OptimWrapper:
@@ -30,7 +28,6 @@ class OptimWrapper:
 
     Attributes:
         updates, skipped_steps: optimizer steps made, and dropped because of an overflow.
-        inner_count: micro-batches so far.
         last_grad_norm: total norm before the latest clipping by norm: a scalar tensor, left on its device.
         assignments: what each parameter got, where a constructor built the wrapper.
 
@@ -53,19 +50,25 @@ class OptimWrapper:
         if type(accumulative_counts) is not int or accumulative_counts < 1:
             raise ConfigError(f"accumulative_counts={accumulative_counts!r}: it must be a whole number from 1 up.")
         self.optimizer = optimizer
-        self.accumulative_counts = accumulative_counts
         self.clip_grad = parse_clip_grad(clip_grad)
         self.assignments: list[Assignment] = []
         self.updates = 0
         self.skipped_steps = 0
-        self.inner_count = 0
         self.last_grad_norm: Tensor | None = None
-        self._max_counts: int | None = None
-        self._first_count = 0  # gradients of the current window began at this count, or at a window's start
-        self._restored_counts = 0  # micro-batches whose gradients a state dict brought back
+        self._counts = MicroBatches(accumulative_counts)
         self._weighted = WeightedWindow()
         self._model: nn.Module | None = None
         self._parallel: list[nn.Module] | None = None
+
+    @property
+    def accumulative_counts(self) -> int:
+        """Micro-batches that make an update."""
+        return self._counts.accumulative_counts
+
+    @property
+    def inner_count(self) -> int:
+        """Micro-batches so far."""
+        return self._counts.done
 
     # Training ---------------------------------------------------------------------------------------------
 
@@ -95,8 +98,8 @@ class OptimWrapper:
 
     def scale_loss(self, loss: Tensor, weight: float | Tensor | None = None) -> Tensor:
         """Return the normalised loss: divided by the length of its window, or weighted by its items."""
-        self._check_room()
-        position, length = self._window()
+        self._counts.check_room()
+        position, length = self._counts.window()
         if position == 0:
             self._weighted.clear()
         elif (weight is None) != (self._weighted.total is None):
@@ -108,12 +111,11 @@ class OptimWrapper:
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Differentiate `loss` and count one micro-batch; gradients are averaged only if it updates."""
-        self._check_room()
+        self._counts.check_room()
         hold = self._parallel if self._parallel and not self.should_sync() else ()
         with no_sync(hold):
             loss.backward(**kwargs)
-        self.inner_count += 1
-        self._restored_counts = 0
+        self._counts.advance()
 
     def step(self, **kwargs: Any) -> None:
         """Finish the gradients (weighted mean, clipping) and step the optimizer."""
@@ -140,12 +142,11 @@ class OptimWrapper:
 
     def should_update(self) -> bool:
         """Whether the micro-batches so far end a window."""
-        return self.inner_count % self.accumulative_counts == 0 or self.inner_count == self._max_counts
+        return self._counts.ends_window(self.inner_count)
 
     def should_sync(self) -> bool:
         """Whether the next micro-batch ends a window, so that its gradients must be averaged."""
-        count = self.inner_count + 1
-        return count % self.accumulative_counts == 0 or count == self._max_counts
+        return self._counts.ends_window(self.inner_count + 1)
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int | None) -> None:
         """Tell how many micro-batches lie behind, and how many there are in all (None or -1: unknown).
@@ -153,18 +154,7 @@ class OptimWrapper:
         Raises:
             ValueError: `init_counts` is negative or larger than `max_counts`.
         """
-        self._max_counts = None if max_counts in (None, -1) else max_counts
-        if init_counts < 0 or (self._max_counts is not None and init_counts > self._max_counts):
-            raise ValueError(f"init_counts={init_counts} must lie between 0 and max_counts={max_counts}.")
-        self.inner_count = init_counts
-        self._first_count = init_counts - self._restored_counts
-        lost = init_counts % self.accumulative_counts - self._restored_counts
-        if lost > 0:
-            logger.warning(
-                "Starting at micro-batch %d, inside a window of %d: the gradients of %d micro-batches are not "
-                "there, so the first update is the mean of the others.",
-                init_counts, self.accumulative_counts, lost,
-            )  # fmt: skip
+        self._counts.start(init_counts, None if max_counts == -1 else max_counts)
         self._model, self._parallel = model, parallel_modules(model)
 
     # Hyperparameters --------------------------------------------------------------------------------------
@@ -187,7 +177,7 @@ class OptimWrapper:
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's own state dict; inside a window, `accumulation` adds what it holds so far."""
         state = self.optimizer.state_dict()
-        position, _ = self._window()
+        position, _ = self._counts.window()
         if position > 0 and not self.should_update():
             state["accumulation"] = {
                 "micro_batches": position,
@@ -206,8 +196,7 @@ class OptimWrapper:
         self.optimizer.load_state_dict(copy.deepcopy(state))
         accumulation = state_dict.get("accumulation")
         self._weighted.clear()
-        self._restored_counts = 0 if accumulation is None else accumulation["micro_batches"]
-        self._first_count = self.inner_count - self._restored_counts
+        self._counts.restore(0 if accumulation is None else accumulation["micro_batches"])
         if accumulation is None:
             return
         for param, grad in zip(self._params(), accumulation["grads"], strict=True):
@@ -228,22 +217,6 @@ class OptimWrapper:
         if self.clip_grad is not None:
             norm = self.clip_grad(self._params())
             self.last_grad_norm = self.last_grad_norm if norm is None else norm
-
-    def _window(self) -> tuple[int, int]:
-        """Return the next micro-batch's position in its window, and the window's length."""
-        begin = self.inner_count - self.inner_count % self.accumulative_counts
-        end = begin + self.accumulative_counts
-        if self._max_counts is not None:
-            end = min(end, self._max_counts)
-        begin = max(begin, self._first_count)
-        return self.inner_count - begin, end - begin
-
-    def _check_room(self) -> None:
-        if self._max_counts is not None and self.inner_count >= self._max_counts:
-            raise ValueError(
-                f"All {self._max_counts} micro-batches (max_counts) are done; call initialize_count_status for "
-                "a further run."
-            )
 
 
 def _check_weight(weight: float | Tensor) -> None:

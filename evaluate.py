@@ -1,0 +1,52 @@
+"""Evaluate a finished run's checkpoint from its own saved config.
+
+    python evaluate.py run=outputs/2026-01-31/12-00-00 [split=test|val] [any override of the run's config]
+
+For example `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
+"""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from optwrap.errors import ConfigError
+from optwrap.run.saved import load_config, split_arguments
+
+
+def main(arguments: list[str]) -> dict[str, float]:
+    """Return the metrics of the run's checkpoint, after printing them."""
+    own, overrides = split_arguments(arguments, {"run": None, "split": "test"})
+    folder = Path(own["run"])
+    metrics = evaluate_run(folder, load_config(folder, overrides), own["split"])
+    for name, value in metrics.items():
+        print(f"{own['split']}/{name:<12} {value:.4f}")
+    return metrics
+
+
+def evaluate_run(folder: Path, cfg: DictConfig, split: str) -> dict[str, float]:
+    """Build what `cfg` names, load the weights of `folder` and evaluate them."""
+    from optwrap.instantiate import build
+    from optwrap.run import checkpoint, setup
+    from optwrap.run.evaluation import evaluate
+    from optwrap.run.loaders import batches, make_loaders
+    from optwrap.run.recorder import FILES
+
+    if split not in ("val", "test"):
+        raise ConfigError(f"split={split}: it is val or test.")
+    setup.seed_everything(cfg.seed, cfg.deterministic)
+    device = setup.find_device(cfg.device)
+    model = setup.place(build(cfg.model, "model"), device, cfg.channels_last, cfg.compile)
+    path = folder / FILES["checkpoint"]
+    checkpoint.load_model(model, checkpoint.load(path, device), path)
+    task = build(cfg.task, "task", model=model)
+    task.metrics.to(device)
+    loaders = make_loaders(build(cfg.data, "data"), cfg.batch_size, cfg.num_workers, cfg.seed, device)
+    return evaluate(task, batches(getattr(loaders, split), device, cfg.channels_last))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(str(error))

@@ -1,0 +1,1 @@
+"""Structured configs for Hydra and their registration; nothing here imports torch."""

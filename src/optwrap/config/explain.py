@@ -1,0 +1,146 @@
+"""Turns an error into the one message that a user needs: what was typed, what is wrong, what to do.
+
+Hydra's and OmegaConf's exceptions hold the facts (the node, the key, the options); the words are ours.
+"""
+
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from optwrap.config.command_line import CommandLine, as_typed
+from optwrap.config.frames import causes, framework_raised, is_framework_file, library_raised
+from optwrap.config.node_errors import explain_node, listing, no_value
+from optwrap.errors import ConfigError, did_you_mean
+
+FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates"})
+"""Arguments of schedulers that the run's own length fills in, so that a config may leave them out."""
+
+_LIBRARY = Path(__file__).parents[1]
+
+
+def explain(error: BaseException, line: CommandLine) -> str | None:
+    """Return the message for what a user can put right; None for a bug, whose traceback is needed."""
+    if config_errors := [link for link in causes(error) if isinstance(link, ConfigError)]:
+        return str(config_errors[0])
+    if isinstance(error, OverrideParseException):
+        return _unreadable_override(error)
+    if isinstance(error, MissingConfigException):
+        return _unknown_option(error, line)
+    if isinstance(error, InstantiationException):
+        return _failed_target(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        # Hydra raises some of its errors in the handler of OmegaConf's, without naming it as the cause.
+        nodes = [error, error.__cause__, error.__context__]
+        node = next((link for link in nodes if isinstance(link, OmegaConfBaseException)), None)
+        if node is not None:
+            return explain_node(node, line, _place(error))
+        return _clash(str(error), line) or str(error)
+    if isinstance(error, YAMLError):
+        return f"A config file is not valid YAML: {error}"
+    if framework_raised(error) and isinstance(error, AssertionError):
+        return _below_null(line)
+    if framework_raised(error) and isinstance(error, ValueError):
+        return f"{' '.join(line.overrides)}: {error}".lstrip(": ")
+    return None
+
+
+def check_complete(cfg: DictConfig, line: CommandLine) -> None:
+    """Raise ConfigError if a value that nothing will fill in is missing: before the slow imports."""
+    # Plain containers, since OmegaConf.missing_keys would stumble over interpolations of missing values.
+    missing = _missing_keys(OmegaConf.to_container(cfg, resolve=False))
+    if unfilled := [key for key in missing if key.rpartition(".")[2] not in FILLED_IN_LATER]:
+        raise ConfigError("\n".join(no_value(key, line) for key in unfilled))
+
+
+def _missing_keys(node: Any, above: str = "") -> Iterator[str]:
+    if node == MISSING:
+        yield above
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            yield from _missing_keys(child, f"{above}.{name}".lstrip("."))
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _missing_keys(child, f"{above}[{index}]")
+
+
+def _unreadable_override(error: OverrideParseException) -> str:
+    if "=" not in error.override:
+        return f"{error.override}: an override is KEY=VALUE, for example {error.override}=..."
+    reason = next(text for text in error.message.splitlines() if "parsing override" not in text)
+    return (
+        f"{error.override}: cannot be read ({reason}). Close every bracket and quote, and quote the whole "
+        "override for the shell: 'optim_wrapper=[sgd,amp]'."
+    )
+
+
+def _unknown_option(error: MissingConfigException, line: CommandLine) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return str(error)
+    options = line.options(group)
+    if not options:
+        return f"There is no group {group!r}.{did_you_mean(group, line.groups())}"
+    typed = line.typed(group)
+    start = f"{typed}: " if typed and option in typed else _place(error)
+    text = f"{start}group {group} has no option {option!r}.{did_you_mean(option, reversed(options))}"
+    return f"{text}\n{listing('Its options', options)}"
+
+
+def _failed_target(error: InstantiationException) -> str | None:
+    """Explain a `_target_` that is not there or refuses its arguments; None where a project's code raised."""
+    root = list(causes(error))[-1]
+    refused = isinstance(root, TypeError | ValueError) and library_raised(root)
+    if not framework_raised(root) and not refused:
+        return None
+    key = re.search(r"full_key: (\S+)", str(error))
+    text = re.sub(r"\n *full_key: \S+", "", str(error)).strip()
+    if root is not error:
+        text = f"{re.split('[:,]', text)[0]}: {type(root).__name__}: {root}"
+    return f"{key[1]}: {text}" if key else text
+
+
+def _clash(message: str, line: CommandLine) -> str | None:
+    """Explain options of one list that mount the same schema: two optimizers, or AMP twice."""
+    found = re.search(r"schema/(\w+)@(\w+)", message)
+    if found is None:
+        return None
+    kind, group = found.groups()
+    for options in line.choices(group):
+        mounted = [(option, name) for option in options for name in line.schemas_of(group, option)]
+        both = [f"{option} ({name[len(kind) + 1 :]})" for option, name in mounted if name.startswith(f"{kind}/")]
+        if len(both) > 1:
+            what = {"optimizer": "two optimizers", "amp": "AMP twice"}.get(kind, f"two of {kind}")
+            return f"{group}={as_typed(options)}: the list has {what}: {' and '.join(both)}. Keep one."
+    return None
+
+
+def _below_null(line: CommandLine) -> str | None:
+    """Explain OmegaConf's bare AssertionError for a key below a null."""
+    nested = [override for override in line.overrides if "." in override.partition("=")[0]]
+    if not nested:
+        return None
+    return f"{' '.join(nested)}: a key above is null, so nothing below it can be set; set that key itself."
+
+
+def _place(error: BaseException) -> str:
+    """Name the config file that holds the mistake, or the line of code that read the config."""
+    if isinstance(error, HydraException):
+        found = re.match(r"In '([^']+)': ", str(error))
+        return f"In {found[1]}.yaml: " if found and "/" in found[1] else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not is_framework_file(frame.filename)]
+    if not own or not framework_raised(error) or Path(own[-1].filename).is_relative_to(_LIBRARY):
+        return ""
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}: "

@@ -1,0 +1,94 @@
+"""The text of `--help`: the groups with their options, and the top-level keys, read from where they are made."""
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from optwrap.config import schemas
+
+_WIDTH = 100
+
+
+def register_resolvers(conf: Path) -> None:
+    """Offer `${optwrap.groups:}` and `${optwrap.keys:}` to the help template; `conf` holds the groups."""
+
+    def groups(*, _root_: DictConfig) -> str:
+        choices = dict(OmegaConf.select(_root_, "hydra.runtime.choices", default={}))
+        typed = OmegaConf.select(_root_, "hydra.overrides.task", default=[])
+        choices.update(override.split("=", 1) for override in typed if "=" in override)
+        return _for_template(group_lines(conf, choices))
+
+    def keys(*, _root_: DictConfig) -> str:
+        return _for_template(key_lines(_root_))
+
+    OmegaConf.register_new_resolver("optwrap.groups", groups, replace=True)
+    OmegaConf.register_new_resolver("optwrap.keys", keys, replace=True)
+
+
+def group_lines(conf: Path, choices: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a heading a group of `conf`, with its choice, and a line an option: its file's first comment."""
+    for folder in sorted(path for path in conf.iterdir() if path.is_dir() and path.name != "hydra"):
+        options = sorted(folder.glob("*.yaml"))
+        if not options:
+            continue
+        choice = choices.get(folder.name)
+        yield f"{folder.name}  (now: {choice})" if choice else folder.name
+        column = max(len(path.stem) for path in options) + 2
+        for path in options:
+            yield from _columns(path.stem, first_comment(path), column)
+
+
+def first_comment(path: Path) -> str:
+    """Return the comment in the first line of a YAML file, or an empty string."""
+    with path.open(encoding="utf-8") as file:
+        line = file.readline().strip()
+    return line.lstrip("# ") if line.startswith("#") else ""
+
+
+def key_lines(cfg: DictConfig) -> Iterator[str]:
+    """Yield a line a top-level key that is a plain value: its value in `cfg`, and what it is for."""
+    described = field_docs(schemas.TrainConfig)
+    plain = {key: value for key, value in cfg.items_ex(resolve=False) if not OmegaConf.is_config(value)}
+    shown = {key: f"{key}={_shown(value)}" for key, value in plain.items() if key in described}
+    column = max(map(len, shown.values()), default=0) + 2
+    for key, text in shown.items():
+        yield from _columns(text, described[str(key)], column)
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return the string under each field of a dataclass, which Python itself does not keep.
+
+    >>> field_docs(schemas.TrainConfig)["batch_size"]
+    'Samples in a micro-batch.'
+    """
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    docs: dict[str, str] = {}
+    for statement, below in itertools.pairwise(body):
+        is_field = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        if is_field and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            docs[statement.target.id] = str(below.value.value)
+    return docs
+
+
+def _columns(left: str, right: str, column: int) -> Iterator[str]:
+    indent = " " * (column + 2)
+    text = textwrap.wrap(right, _WIDTH - len(indent)) or [""]
+    yield f"  {left:<{column}}{text[0]}".rstrip()
+    yield from (indent + line for line in text[1:])
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _for_template(lines: Iterator[str]) -> str:
+    """Join lines for Hydra's help, which is a `string.Template`."""
+    return "\n".join(lines).replace("$", "$$")

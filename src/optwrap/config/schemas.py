@@ -1,0 +1,155 @@
+"""Dataclasses of the configuration: the fields, their types, their defaults and what each is for.
+
+The string under a field is its help: the first sentence of each `TrainConfig` field is shown by `--help`.
+`None` in a node's fields means off; a node itself is never None, or nothing below it could be set.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class ClipGradConfig:
+    """Gradient clipping, by total norm (`max_norm`) or by value (`clip_value`); off while both are null."""
+
+    type: str | None = None
+    """`norm` or `value`; inferred from the fields below where null."""
+    max_norm: float | None = None
+    """Scale the gradients so that their total norm is at most this."""
+    norm_type: float = 2.0
+    """The p of the p-norm."""
+    error_if_nonfinite: bool = False
+    """Raise where the total norm is NaN or infinite."""
+    clip_value: float | None = None
+    """Clamp each gradient element to [-clip_value, clip_value]."""
+
+
+@dataclass
+class ParamwiseConfig:
+    """Factors on the lr and weight decay of single parameters; null leaves them alone."""
+
+    lr_mult: float | None = None
+    """Factor on the lr of every parameter."""
+    decay_mult: float | None = None
+    """Factor on the weight decay of every parameter."""
+    bias_lr_mult: float | None = None
+    """Factor on the lr of biases, those of norm layers and offset convs excepted."""
+    bias_decay_mult: float | None = None
+    """Factor on the weight decay of biases, those of norm layers and offset convs excepted."""
+    norm_decay_mult: float | None = None
+    """Factor on the weight decay of norm layers, weight and bias."""
+    flat_decay_mult: float | None = None
+    """Factor on the weight decay of one-dimensional parameters that no other rule decides."""
+    dwconv_decay_mult: float | None = None
+    """Factor on the weight decay of depthwise convolutions."""
+    dcn_offset_lr_mult: float | None = None
+    """Factor on the lr of the offset conv of a deformable convolution."""
+    bypass_duplicate: bool = False
+    """A parameter reached under two names: let the first name decide instead of raising."""
+    custom_keys: dict[str, Any] = field(default_factory=dict)
+    """Part of a parameter name -> lr_mult, decay_mult or options of the optimizer; open to any key."""
+    strict: bool = True
+    """A custom key that matches nothing is an error (true) or a warning (false)."""
+
+
+@dataclass
+class OptimWrapperConfig:
+    """What builds an OptimWrapper; `optimizer` is filled in by a mixin such as sgd, or by a `_target_`."""
+
+    _target_: str = "optwrap.optim.OptimWrapper"
+    """The wrapper class."""
+    optimizer: Any = MISSING
+    """The optimizer: `_target_` and its arguments, less the parameters."""
+    accumulative_counts: int = 1
+    """Micro-batches to an update."""
+    clip_grad: ClipGradConfig = field(default_factory=ClipGradConfig)
+    """Gradient clipping."""
+    constructor: Any = field(default_factory=lambda: {"_target_": "optwrap.optim.DefaultOptimWrapperConstructor"})
+    """What turns (model, this config) into the wrapper."""
+    paramwise_cfg: ParamwiseConfig = field(default_factory=ParamwiseConfig)
+    """Factors on the lr and weight decay of single parameters."""
+
+
+@dataclass
+class AmpOptimWrapperConfig(OptimWrapperConfig):
+    """What AMP adds to OptimWrapperConfig.
+
+    Every inherited field is MISSING, so that merging this schema leaves what is there and only adds what
+    is new: the mixin `amp` gives the same config wherever it stands in a list. Inherited defaults would
+    undo what stands before it.
+    """
+
+    _target_: str = "optwrap.optim.AmpOptimWrapper"
+    """The wrapper class."""
+    optimizer: Any = MISSING
+    """See OptimWrapperConfig."""
+    accumulative_counts: int = MISSING
+    """See OptimWrapperConfig."""
+    clip_grad: ClipGradConfig = MISSING
+    """See OptimWrapperConfig."""
+    constructor: Any = MISSING
+    """See OptimWrapperConfig."""
+    paramwise_cfg: ParamwiseConfig = MISSING
+    """See OptimWrapperConfig."""
+    loss_scale: Any = "dynamic"
+    """`dynamic`, a number (a scale that never moves) or a mapping of GradScaler's arguments."""
+    dtype: str | None = None
+    """Compute dtype, float16 or bfloat16; null: autocast's own for the device."""
+    device_type: str | None = None
+    """Device type of autocast; null: that of the parameters."""
+    cache_enabled: bool = True
+    """Let autocast cache the casts of weights within one forward."""
+
+
+@dataclass
+class LoggerConfig:
+    """What is recorded while training, beside the log; evaluations always go to metrics.csv."""
+
+    train_rows: bool = True
+    """Write a training row every `log_every` updates."""
+    tensorboard: bool = False
+    """Write the same rows as TensorBoard events."""
+
+
+@dataclass
+class TrainConfig:
+    """The top-level keys of `train.py`."""
+
+    seed: int = 0
+    """Seeds initialisation, data order and augmentation."""
+    epochs: int = 10
+    """Passes over the training data."""
+    max_updates: int | None = None
+    """Stop after so many updates; epochs is then unused."""
+    batch_size: int = 64
+    """Samples in a micro-batch."""
+    device: str = "auto"
+    """auto (the best there is), cpu, cuda, cuda:1 or mps."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    channels_last: bool = False
+    """Keep images and convolutions in channels-last memory format."""
+    deterministic: bool = False
+    """Use deterministic algorithms, which may be slower."""
+    num_workers: int = 0
+    """Processes that load data beside the training process."""
+    eval_every: int | None = None
+    """Updates between evaluations; null: at the end of each epoch."""
+    log_every: int = 20
+    """Updates between training rows."""
+    objective: str = "val/accuracy"
+    """The metric that train.py returns to sweepers."""
+    optim_wrapper: OptimWrapperConfig = field(default_factory=OptimWrapperConfig)
+    """The optimizer and how it is stepped."""
+    schedule: dict[str, Any] = field(default_factory=dict)
+    """Hyperparameter (lr, weight_decay, ...) -> scheduler; empty: constant."""
+    data: Any = MISSING
+    """The data set."""
+    model: Any = MISSING
+    """The network."""
+    task: Any = MISSING
+    """What a training step and an evaluation step compute."""
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    """What is recorded."""

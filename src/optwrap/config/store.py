@@ -1,0 +1,79 @@
+"""Puts the structured configs into Hydra's ConfigStore, under the group names that conf/ refers to."""
+
+from dataclasses import field, make_dataclass
+from typing import Any, Self
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from optwrap.config.schemas import AmpOptimWrapperConfig, OptimWrapperConfig, TrainConfig
+from optwrap.config.signatures import Signature, optimizer_signatures, scheduler_signatures
+
+
+def register() -> None:
+    """Register every schema and every option that has no file; calling it again changes nothing.
+
+    - `schema/train`: the top-level keys;
+    - `schema/wrapper/OptimWrapper`, `schema/amp/AmpOptimWrapper`: the wrapper, and what AMP adds to it.
+      They are two groups since one schema group may appear only once in a defaults list;
+    - `schema/optimizer/SGD`, `schema/scheduler/StepLR`, ...: the arguments of each class of torch;
+    - `optim_wrapper/Adagrad`, ...: a mixin for every optimizer of torch, with torch's defaults;
+    - `schedule/StepLR`, ...: an option for every scheduler of torch, which moves the lr.
+    """
+    store = ConfigStore.instance()
+    if "schema" in store.repo:
+        return
+    train = OmegaConf.structured(TrainConfig)
+    _open_custom_keys(train.optim_wrapper)
+    wrapper = OmegaConf.structured(OptimWrapperConfig)
+    _open_custom_keys(wrapper)
+    store.store("train", train, group="schema", provider="optwrap")
+    store.store("OptimWrapper", wrapper, group="schema/wrapper", provider="optwrap")
+    store.store("AmpOptimWrapper", AmpOptimWrapperConfig, group="schema/amp", provider="optwrap")
+    for signature in optimizer_signatures().values():
+        _store_class(store, signature, kind="optimizer", group="optim_wrapper", key="optimizer")
+    for signature in scheduler_signatures().values():
+        _store_class(store, signature, kind="scheduler", group="schedule", key="lr")
+    for group in ("schema", "optim_wrapper", "schedule"):
+        store.repo[group] = _SharedGroup(store.repo[group])
+
+
+class _SharedGroup(dict[str, Any]):
+    """A group of the store that copies of the store share.
+
+    Hydra copies the whole store at each composition and each listing of a group, and each node once more
+    when it loads it. Only the second copy protects anything; without the first, `--help` takes a third of
+    its time.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+def schema(signature: Signature) -> type:
+    """Return a dataclass with a `_target_` and the arguments of `signature`, required ones MISSING.
+
+    >>> sgd = OmegaConf.structured(schema(optimizer_signatures()["SGD"]))
+    >>> sgd._target_, sgd.momentum
+    ('torch.optim.SGD', 0.0)
+    """
+    fields: list[Any] = [("_target_", str, signature.target)]
+    for argument in signature.arguments:
+        default = argument.default
+        if isinstance(default, list):
+            default = field(default_factory=list(default).copy)
+        fields.append((argument.name, argument.type, default))
+    return make_dataclass(signature.name, fields)
+
+
+def _store_class(store: ConfigStore, signature: Signature, kind: str, group: str, key: str) -> None:
+    """Store the schema of a class, and an option of `group` that mounts it at `key`."""
+    name = signature.name
+    store.store(name, schema(signature), group=f"schema/{kind}", provider="optwrap")
+    option = {"defaults": [{f"/schema/{kind}@{key}": name}]}
+    store.store(name, option, group=group, provider="optwrap")
+
+
+def _open_custom_keys(wrapper: DictConfig) -> None:
+    """Let a command line add keys to custom_keys without `+`: any part of a parameter name is a key."""
+    OmegaConf.set_struct(wrapper.paramwise_cfg.custom_keys, False)

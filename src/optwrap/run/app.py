@@ -1,0 +1,158 @@
+"""`@app.main()`: `hydra.main` with this project's schemas, and errors that say what to put right."""
+
+import functools
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from optwrap.config import help as help_page
+from optwrap.config import store
+from optwrap.config.command_line import CommandLine
+from optwrap.config.explain import check_complete, explain
+from optwrap.config.frames import short_traceback
+
+log = logging.getLogger(__name__)
+
+Task = Callable[[DictConfig], Any]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a job; its text says where what was written is."""
+
+
+def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Task], Callable[..., Any]]:
+    """Make a function of the composed config the program of its file, as `hydra.main` does.
+
+    `config_path` lies beside that file. What a user can put right becomes one message on stderr and exit
+    code 1; any other error keeps its traceback, less the frames of Hydra and OmegaConf, also code 1;
+    Ctrl-C gives one line and 130; argparse's own errors give 2. `HYDRA_FULL_ERROR=1` shows everything as
+    Hydra does. Called with a config, the program is the plain function.
+    """
+
+    def decorate(task: Task) -> Callable[..., Any]:
+        conf = Path(inspect.getfile(task)).resolve().parent / config_path
+
+        @functools.wraps(task)
+        def program(cfg: DictConfig | None = None) -> Any:
+            if cfg is not None:
+                return task(cfg)
+            line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
+            store.register()
+            help_page.register_resolvers(conf)
+            run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                return run(task)()
+            return _run(run(_job(task, line)), line)
+
+        return program
+
+    return decorate
+
+
+def _typed_overrides(arguments: list[str]) -> tuple[str, ...]:
+    return tuple(argument for argument in arguments if "=" in argument and not argument.startswith("-"))
+
+
+def _run(program: Callable[[], Any], line: CommandLine) -> None:
+    """Run Hydra's program; end the process with a message where it fails."""
+    try:
+        with _hydra_lets_errors_out():
+            program()
+    except KeyboardInterrupt as interrupt:
+        sys.exit(_say(f"\ninterrupted{'; ' if str(interrupt) else ''}{interrupt}", code=130))
+    except SystemExit as end:
+        if end.code == 2 and any(argument.startswith("-") for argument in sys.argv[1:]):
+            _say("Flags come first, then overrides without dashes: -m seed=0,1 epochs=5", code=2)
+        raise
+    except Exception as error:
+        if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
+            sys.exit(1)  # the shell would offer the words of a message as completions
+        sys.exit(_say(_message(error, line), code=1))
+
+
+@contextmanager
+def _hydra_lets_errors_out() -> Iterator[None]:
+    """Make Hydra raise instead of printing and exiting, which it only does with HYDRA_FULL_ERROR=1.
+
+    A user's own setting was looked at before, and is as it was afterwards.
+    """
+    before, stderr = os.environ.get("HYDRA_FULL_ERROR"), sys.stderr
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.stderr = stderr
+        del os.environ["HYDRA_FULL_ERROR"]
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _job(task: Task, line: CommandLine) -> Task:
+    """Wrap the function that Hydra calls: check that nothing is missing, and log how it failed."""
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        try:
+            check_complete(cfg, line)
+            return task(cfg)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(f"what was written is in {_folder()}") from interrupt
+        except Exception as error:
+            _log_failure(_message(error, line))
+            raise
+
+    return job
+
+
+def _folder() -> str:
+    config = HydraConfig.get()
+    return os.path.abspath(config.sweep.dir if config.mode == RunMode.MULTIRUN else config.runtime.output_dir)
+
+
+def _log_failure(message: str) -> None:
+    """Write the message into the job's log; on the terminal it comes at the end, and in sweeps also now."""
+    config = HydraConfig.get()
+    if config.mode == RunMode.MULTIRUN:
+        log.error("job %s failed: %s", config.job.num, message)
+        return
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+    sys.stderr = _WithoutJobLine(sys.stderr)
+
+
+class _WithoutJobLine:
+    """stderr less Hydra's 'Error executing job with overrides', which repeats what was just typed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith("Error executing job with") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _message(error: Exception, line: CommandLine) -> str:
+    """Return the user's message, or a traceback for a bug, one in the explanations included."""
+    with suppress(Exception):
+        if message := explain(error, line):
+            return message
+    return short_traceback(error, hidden=__file__) + "\nHYDRA_FULL_ERROR=1 shows the frames of Hydra too."
+
+
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

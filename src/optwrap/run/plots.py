@@ -1,0 +1,77 @@
+"""The curves of a run, drawn from its metrics.csv."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Rows = Sequence[Mapping[str, str]]
+
+# Not curves: where a row stands, and what belongs in the progress display.
+NOT_PLOTTED = {"split", "epoch", "update", "seconds", "grad_norm", "skipped_steps", "images_per_second"}
+STYLES: dict[str, dict[str, Any]] = {
+    "train": {"color": "#9db8d9", "linewidth": 1.2},
+    "val": {"color": "#d1495b", "linewidth": 1.8, "marker": "o", "markersize": 3.5},
+    "test": {"color": "#2e4057", "linestyle": "none", "marker": "*", "markersize": 11},
+}
+
+
+def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]) -> None:
+    """Draw loss, accuracy and other metrics, and the learning rate against updates, from one metrics.csv.
+
+    Columns and splits that are missing, empty cells and NaN are left out; a panel without a number is not drawn.
+    """
+    with open(metrics_csv, newline="") as file:
+        rows = list(csv.DictReader(file))
+    panels = [name for name in _panel_names(rows) if any(_curve(rows, split, name)[0] for split in STYLES)]
+    count = max(1, len(panels))
+    figure = Figure(figsize=(4.2 * count, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for axis, name in zip(axes, panels, strict=False):
+        _draw(axis, rows, name)
+    if not panels:
+        axes[0].set_title("no numbers yet", loc="left")
+    figure.savefig(png, dpi=130)
+
+
+def _panel_names(rows: Rows) -> list[str]:
+    """Loss first, the learning rate last."""
+    names = list(rows[0]) if rows else []
+    return ["loss", *(name for name in names if name not in {*NOT_PLOTTED, "loss", "lr"}), "lr"]
+
+
+def _curve(rows: Rows, split: str, name: str) -> tuple[list[float], list[float]]:
+    points = [(_number(row.get("update")), _number(row.get(name))) for row in rows if row["split"] == split]
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    return [x for x, _ in finite], [y for _, y in finite]
+
+
+def _draw(axis: Any, rows: Rows, name: str) -> None:
+    values: list[float] = []
+    for split, style in STYLES.items():
+        x, y = _curve(rows, split, name)
+        if not x:
+            continue
+        alone = {"marker": "o"} if len(x) == 1 and "marker" not in style else {}
+        axis.plot(x, y, label=f"{split} {y[-1]:.4g}" if split == "test" else split, **style, **alone)
+        values += y
+    if name == "loss" and min(values) > 0 and max(values) > 20 * min(values):
+        axis.set_yscale("log")
+    axis.set_title(name, loc="left", fontsize=11, fontweight="bold")
+    axis.set_xlabel("update")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    if name != "lr":
+        axis.legend(frameon=False, fontsize=9)
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell) if cell else math.nan
+    except ValueError:
+        return math.nan

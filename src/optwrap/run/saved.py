@@ -1,0 +1,71 @@
+"""Read what a finished run saved of its config."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from optwrap.errors import ConfigError, did_you_mean
+
+
+def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
+    """Split `key=value` arguments into a program's own (with their defaults, None: required) and the rest.
+
+    Raises:
+        ConfigError: an argument is no `key=value`, or a required one is missing.
+
+    >>> split_arguments(["run=outputs/x", "device=cpu"], {"run": None, "split": "test"})
+    ({'run': 'outputs/x', 'split': 'test'}, ['device=cpu'])
+    """
+    values, rest = dict(own), []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument}: arguments are written key=value. {_usage(own)}")
+        if key in own:
+            values[key] = value
+        else:
+            rest.append(argument)
+    missing = [key for key, value in values.items() if not value]
+    if missing:
+        raise ConfigError(f"{missing[0]}= is missing. {_usage(own)}")
+    return {key: str(value) for key, value in values.items()}, rest
+
+
+def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
+    """Return the config that the run in `folder` was started with, with further `key=value` overrides.
+
+    Raises:
+        ConfigError: the folder is no run's, or an override names no key of its config.
+    """
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"run={folder}: this is no run's folder: it has no .hydra/config.yaml.")
+    cfg = OmegaConf.load(path)
+    for override in overrides:
+        key = override.partition("=")[0]
+        if OmegaConf.select(cfg, key, default=_ABSENT) is _ABSENT:
+            keys = _keys(OmegaConf.to_container(cfg))
+            raise ConfigError(f"{override}: the run's config has no key {key!r}.{did_you_mean(key, keys)}")
+        try:
+            cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist([override]))
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{override}: {error}") from error
+    return cfg  # type: ignore[return-value]
+
+
+_ABSENT = object()
+
+
+def _usage(own: Mapping[str, str | None]) -> str:
+    return "Usage: " + " ".join(
+        f"{key}=..." if value is None else f"[{key}={value}]" for key, value in own.items()
+    )
+
+
+def _keys(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    return [name for key, item in node.items() for name in (f"{prefix}{key}", *_keys(item, f"{prefix}{key}."))]

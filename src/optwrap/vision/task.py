@@ -1,0 +1,64 @@
+"""Image classification as a task of the training loop."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from optwrap.errors import ConfigError
+
+
+class ClassificationTask:
+    """Cross entropy and accuracy of a model whose output is logits (N, num_classes).
+
+    `metrics` holds 'loss' and 'accuracy' over the batches that `eval_step` has seen since its last reset.
+    """
+
+    def __init__(self, model: nn.Module, num_classes: int, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"task.label_smoothing={label_smoothing} must be at least 0 and below 1.")
+        self.model = model
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.metrics = MetricCollection(
+            {
+                "loss": MeanMetric(nan_strategy="disable"),  # a NaN must show, and no check may wait
+                "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            }
+        )
+
+    def train_step(self, batch: Sequence[Tensor], optim_wrapper: Any) -> dict[str, Tensor]:
+        """Do one micro-batch; return its loss and accuracy as detached 0-d tensors on the model's device."""
+        images, labels = batch
+        with optim_wrapper.optim_context(self.model):
+            logits = self._logits(images, labels)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        optim_wrapper.update_params(loss)
+        accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
+        return {"loss": loss.detach(), "accuracy": accuracy}
+
+    @torch.no_grad()
+    def eval_step(self, batch: Sequence[Tensor]) -> None:
+        """Add one batch to `metrics`. The loss is the plain cross entropy, without label smoothing."""
+        images, labels = batch
+        logits = self._logits(images, labels).float()
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        self.metrics["loss"].update(losses)
+        self.metrics["accuracy"].update(logits, labels)
+
+    def _logits(self, images: Tensor, labels: Tensor) -> Tensor:
+        logits = self.model(images)
+        expected = (len(labels), self.num_classes)
+        if not isinstance(logits, Tensor):
+            raise ConfigError(f"the model returned {type(logits).__name__}, not a tensor of shape {expected}.")
+        if tuple(logits.shape) != expected:
+            raise ConfigError(
+                f"the model's output of shape {tuple(logits.shape)} does not fit the labels, which need "
+                f"{expected}: (labels in the batch, data.num_classes={self.num_classes}). "
+                f"Set model.num_classes={self.num_classes}, or correct data.num_classes."
+            )
+        return logits

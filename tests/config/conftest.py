@@ -1,0 +1,25 @@
+"""Composes the repository's own configs."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from optwrap.config import store
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture
+def conf() -> Path:
+    return CONF
+
+
+@pytest.fixture(scope="module")
+def composed() -> Iterator[Callable[..., DictConfig]]:
+    """Compose conf/config.yaml with overrides."""
+    store.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *overrides: compose("config", list(overrides))

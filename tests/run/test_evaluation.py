@@ -1,0 +1,41 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torchmetrics import MeanMetric, MetricCollection
+
+from optwrap.errors import ConfigError
+from optwrap.run.evaluation import check_objective, evaluate
+
+
+class Task:
+    def __init__(self):
+        self.model = nn.BatchNorm1d(1)
+        self.metrics = MetricCollection({"loss": MeanMetric(), "accuracy": MeanMetric()})
+        self.modes = []
+
+    def eval_step(self, batch):
+        self.modes.append(self.model.training)
+        self.metrics["loss"].update(batch)
+        self.metrics["accuracy"].update(1.0)
+
+
+def test_metrics_are_over_every_sample_of_this_evaluation():
+    task = Task()
+    evaluate(task, [torch.full((3,), 50.0)])
+    assert evaluate(task, [torch.tensor([1.0, 2.0]), torch.tensor([6.0])]) == {"loss": 3.0, "accuracy": 1.0}
+
+
+def test_the_model_evaluates_in_eval_mode_and_goes_back():
+    task = Task()
+    evaluate(task, [torch.ones(1)])
+    assert task.modes == [False]
+    assert task.model.training
+
+
+def test_an_objective_that_no_evaluation_gives_is_an_error_before_the_run():
+    task = SimpleNamespace(metrics={"loss": None, "accuracy": None})
+    check_objective("val/accuracy", task)
+    with pytest.raises(ConfigError, match="'val/accuracy'"):
+        check_objective("val/acuracy", task)

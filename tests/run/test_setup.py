@@ -1,0 +1,52 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from optwrap.errors import ConfigError
+from optwrap.run.setup import find_device, place, seed_everything
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(()).item()
+
+
+def test_a_seed_fixes_every_generator():
+    seed_everything(3, deterministic=False)
+    first = draw()
+    seed_everything(3, deterministic=False)
+    assert draw() == first
+    seed_everything(4, deterministic=False)
+    assert all(a != b for a, b in zip(draw(), first, strict=True))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_switches_torchs_algorithms(wanted):
+    seed_everything(0, deterministic=wanted)
+    assert torch.are_deterministic_algorithms_enabled() is wanted
+
+
+def test_auto_finds_a_device():
+    assert find_device("auto").type in ("cuda", "mps", "cpu")
+    assert find_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["abacus", "cuda:99", "", "cpu:x"])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(name):
+    with pytest.raises(ConfigError, match=rf"device={name}: .*device=auto.*'cpu'"):
+        find_device(name)
+
+
+def test_channels_last_and_compile_keep_the_names():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    placed = place(model, torch.device("cpu"), channels_last=True, compile_model=True)
+    assert placed[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert [name for name, _ in placed.named_parameters()] == ["0.weight", "0.bias"]
