@@ -60,13 +60,14 @@ def build(cfg: Any, key: str, *args: Any, **kwargs: Any) -> Any:
     Raises:
         ConfigError: as `partial` does, or where the target refuses its arguments with a ValueError.
     """
-    bound = partial(plain(cfg, key), key)
+    arguments = plain(cfg, key)
+    bound = partial(arguments, key)
     try:
         return bound(*args, **kwargs)
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
+        raise ConfigError(f"{_blame(key, arguments, str(error))}: {error}") from error
 
 
 def locate(path: str, key: str) -> Any:
@@ -96,6 +97,13 @@ def argument_names(target: Callable[..., Any]) -> list[str] | None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return [parameter.name for parameter in parameters]
+
+
+def _blame(key: str, arguments: Mapping[str, Any], message: str) -> str:
+    """Return `key.name=value` of the one argument whose value the message quotes, else `key`."""
+    numbers = {name: value for name, value in arguments.items() if type(value) in (int, float)}
+    quoted = [name for name, value in numbers.items() if message.endswith((f" {value}", f" {float(value)}"))]
+    return f"{key}.{quoted[0]}={numbers[quoted[0]]}" if len(quoted) == 1 else key
 
 
 def _check_arguments(target: Callable[..., Any], given: list[str], key: str) -> None:

@@ -119,7 +119,7 @@ class TrainConfig:
 
     seed: int = 0
     """Seeds initialisation, data order and augmentation."""
-    epochs: int = 10
+    epochs: int = 20
     """Passes over the training data."""
     max_updates: int | None = None
     """Stop after so many updates; epochs is then unused."""

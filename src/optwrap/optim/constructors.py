@@ -105,7 +105,11 @@ class DefaultOptimWrapperConstructor:
         if not callable(target):
             target = cfg["_target_"] = locate(str(target), "optim_wrapper._target_")
         _check_wrapper_arguments(target, [name for name in cfg if not name.startswith("_")])
-        return build(cfg, "optim_wrapper", optimizer)
+        try:
+            return build(cfg, "optim_wrapper", optimizer)
+        except ConfigError as error:  # a wrapper names its arguments only, `clip_grad.max_norm`
+            text = str(error)
+            raise ConfigError(text if text.startswith("optim_wrapper") else f"optim_wrapper.{text}") from error
 
 
 def _optimizer_cfg(cfg: Any) -> dict[str, Any]:

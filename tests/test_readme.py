@@ -1,0 +1,39 @@
+"""The README's Python runs and prints what its comments say; its commands compose."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from optwrap.config import store
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [line for line in re.findall(r"^python train\.py .*", README, re.M) if "--help" not in line]
+TABLE_COMMANDS = re.findall(r"^\| `(python train\.py [^`]*)`", README, re.M)
+
+
+def test_the_python_example_prints_what_its_comment_says(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == re.search(r"print\(.*\)  # (.*)", code)[1]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *TABLE_COMMANDS])
+def test_every_command_composes(command):
+    store.register()
+    overrides = [word for word in shlex.split(command, comments=True)[2:] if word != "-m"]
+    sweep = " -m " in command
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        compose("config", [o for o in overrides if not (sweep and "," in o and "[" not in o)])
+
+
+def test_every_mixin_that_the_table_names_exists_and_every_file_is_named():
+    section = README.partition("## Combine strategies")[2].partition("\n- **")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)} - {
+        "RMSprop"
+    }  # and any class of torch.optim
+    assert named == {path.stem for path in (ROOT / "conf" / "optim_wrapper").glob("*.yaml")}
