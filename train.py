@@ -13,7 +13,7 @@ def main(cfg: DictConfig) -> float:
     """Build what the config names, train, evaluate, record; return the objective, for sweepers."""
     # Imported here: tab completion and --help answer without loading torch.
     from optwrap.instantiate import build
-    from optwrap.optim import build_optim_wrapper, build_schedule
+    from optwrap.optim import build_optim_wrapper, build_schedule, named_state_dict
     from optwrap.run import checkpoint, setup
     from optwrap.run.evaluation import check_objective, evaluate
     from optwrap.run.loaders import batch_size, batches, make_loaders
@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> float:
         log_every=cfg.log_every,
         eval_every=cfg.eval_every,
     )
-    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.updates)
+    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches)
     optim_wrapper.initialize_count_status(model, 0, plan.micro_batches)
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -51,10 +51,14 @@ def main(cfg: DictConfig) -> float:
                 metrics = evaluate(task, batches(loaders.val, device, cfg.channels_last))
                 recorder.evaluation("val", metrics, count)
                 schedule.step_on_metric(metrics[cfg.objective.removeprefix("val/").removeprefix("test/")])
-                state = {"model": model, "optim_wrapper": optim_wrapper, "schedule": schedule}
                 checkpoint.save(
                     folder / FILES["checkpoint"],
-                    {name: part.state_dict() for name, part in state.items()} | {"micro_batches": count},
+                    {
+                        "model": model.state_dict(),
+                        "optim_wrapper": named_state_dict(optim_wrapper),
+                        "schedule": schedule.state_dict(),
+                        "micro_batches": count,
+                    },
                 )
         recorder.evaluation("test", evaluate(task, batches(loaders.test, device, cfg.channels_last)), count)
     return recorder.finish(cfg.seed, cfg.objective)

@@ -84,7 +84,7 @@ def test_weight_decay_can_be_scheduled_from_the_command_line(train):
     target = "{_target_: torch.optim.lr_scheduler.CosineAnnealingLR}"
     folder = train(*QUICK, f"+schedule.weight_decay={target}")
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    assert state["optim_wrapper"]["param_groups"][0]["weight_decay"] == pytest.approx(0, abs=1e-9)
+    assert state["optim_wrapper"]["options"]["head.weight"]["weight_decay"] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from optwrap.optim import (
     DefaultOptimWrapperConstructor,
     OptimWrapper,
     build_optim_wrapper,
+    walk,
 )
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1, "weight_decay": 0.01}
@@ -31,8 +32,8 @@ def function_constructor(model, optim_wrapper_cfg, paramwise_cfg, scale=1.0):
 
 
 class HalfLr(DefaultOptimWrapperConstructor):
-    def assign(self, params, base):
-        return [Assignment(p.name, p.tensor, {"lr": base["lr"] / 2}, "half") for p in params]
+    def assign(self, model, base):
+        return [Assignment(p.name, p.tensor, {"lr": base["lr"] / 2}, "half") for p in walk(model)]
 
 
 def test_a_dictconfig_gives_the_same_as_a_dict(toy_model):
@@ -131,7 +132,9 @@ def test_a_constructor_class_is_a_subclass_that_assigns(constructor, toy_model):
 )
 def test_a_constructor_may_be_a_function(constructor, lr, toy_model):
     cfg = {"optimizer": SGD, "constructor": constructor, "paramwise_cfg": {"note": 1}}
-    assert build_optim_wrapper(toy_model, cfg).get_lr()["lr"] == [pytest.approx(lr)]
+    optim_wrapper = build_optim_wrapper(toy_model, cfg)
+    assert optim_wrapper.get_lr()["lr"] == [pytest.approx(lr)]
+    assert optim_wrapper.param_groups[0]["param_names"] == [name for name, _ in toy_model.named_parameters()]
 
 
 def test_a_wrapper_subclass_is_built_with_its_own_arguments(toy_model):

@@ -13,6 +13,7 @@ from optwrap.optim import (
     OptimWrapper,
     OptimWrapperDict,
     build_optim_wrapper,
+    walk,
 )
 
 SGD_CFG = {"_target_": "torch.optim.SGD", "lr": 0.01, "weight_decay": 0.0001}
@@ -222,10 +223,11 @@ def test_custom_keys(toy_model):
 class LayerDecay(DefaultOptimWrapperConstructor):
     """The reference's constructor of one's own: each level of nesting multiplies the learning rate."""
 
-    def assign(self, params, base):
+    def assign(self, model, base):
         factor = self.paramwise_cfg.get("decay_factor", 0.5)
         return [
-            Assignment(p.name, p.tensor, {"lr": base["lr"] * factor ** p.name.count(".")}, "depth") for p in params
+            Assignment(p.name, p.tensor, {"lr": base["lr"] * factor ** p.name.count(".")}, "depth")
+            for p in walk(model)
         ]
 
 
@@ -236,8 +238,9 @@ class Nested(nn.Module):
         self.linear = nn.Linear(1, 1)
 
 
-def test_custom_constructor():
-    cfg = {"optimizer": SGD_CFG, "paramwise_cfg": {"decay_factor": 0.5}, "constructor": LayerDecay}
+@pytest.mark.parametrize("constructor", [LayerDecay, "optwrap.optim.LayerDecayOptimWrapperConstructor"])
+def test_layer_decay_by_a_constructor_of_ones_own_and_by_ours(constructor):
+    cfg = {"optimizer": SGD_CFG, "paramwise_cfg": {"decay_factor": 0.5}, "constructor": constructor}
     optim_wrapper = build_optim_wrapper(Nested(), cfg)
     assert by_name(optim_wrapper, "lr") == {
         "layer.linear.weight": 0.0025,

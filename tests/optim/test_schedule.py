@@ -9,7 +9,7 @@ from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, build_schedule
 
 TORCH = "torch.optim.lr_scheduler."
-OURS = "optwrap.optim.schedule."
+OURS = "optwrap.optim.schedulers."
 
 
 def setup(optimizer=SGD, counts=1, wrapper=OptimWrapper, groups=1, **kwargs):
@@ -56,7 +56,7 @@ def lrs_by_hand(make, updates, **options):
 )
 def test_schedules_equal_torchs_with_the_length_of_the_run_filled_in(cfg, make):
     model, optim_wrapper = setup()
-    schedule = build_schedule(optim_wrapper, {"lr": cfg}, total_updates=10)
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, micro_batches=10)
     assert run(model, optim_wrapper, schedule, 10) == lrs_by_hand(make, 10)
 
 
@@ -67,7 +67,7 @@ def test_an_empty_schedule_is_constant():
 
 def test_it_counts_updates_and_not_micro_batches():
     model, optim_wrapper = setup(counts=3)
-    schedule = build_schedule(optim_wrapper, {"lr": {"_target_": TORCH + "StepLR", "step_size": 1}}, 3)
+    schedule = build_schedule(optim_wrapper, {"lr": {"_target_": TORCH + "StepLR", "step_size": 1}}, 9)
     assert run(model, optim_wrapper, schedule, 9) == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001] * 3)
 
 
@@ -82,7 +82,7 @@ def test_a_skipped_step_does_not_advance_it():
 def test_warmup_rises_linearly_and_the_cosine_ends_at_the_floor():
     model, optim_wrapper = setup()
     cfg = {"_target_": OURS + "warmup_cosine", "warmup": 0.2, "min_factor": 0.1}
-    schedule = build_schedule(optim_wrapper, {"lr": cfg}, total_updates=20)
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, micro_batches=20)
     seen = run(model, optim_wrapper, schedule, 20)
     assert seen[:4] == pytest.approx([0.02, 0.04, 0.06, 0.08])
     assert seen[4] == pytest.approx(0.1)
@@ -101,7 +101,7 @@ def test_every_param_group_keeps_its_own_base():
 def test_one_cycle_moves_momentum_too(optimizer, option):
     model, optim_wrapper = setup(optimizer)
     cfg = {"_target_": TORCH + "OneCycleLR", "max_lr": 0.1}
-    schedule = build_schedule(optim_wrapper, {"lr": cfg}, total_updates=10)
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, micro_batches=10)
     run(model, optim_wrapper, schedule, 3)
     assert optim_wrapper.get_momentum()["momentum"] == [pytest.approx(0.85, abs=0.01)]
 
@@ -112,7 +112,7 @@ def test_any_hyperparameter_can_be_scheduled_beside_the_learning_rate():
         "lr": {"_target_": TORCH + "StepLR", "step_size": 2},
         "weight_decay": {"_target_": TORCH + "CosineAnnealingLR", "eta_min": 0.0},
     }
-    schedule = build_schedule(optim_wrapper, cfg, total_updates=4)
+    schedule = build_schedule(optim_wrapper, cfg, micro_batches=4)
     decays = run(model, optim_wrapper, schedule, 4, "weight_decay")
     assert decays == pytest.approx([0.01 * 0.5 * (1 + math.cos(math.pi * i / 4)) for i in range(4)])
     assert optim_wrapper.get_lr()["lr"] == [pytest.approx(0.001)]
@@ -165,6 +165,29 @@ def test_each_wrapper_of_a_dict_follows_its_own_updates():
     assert schedule.state_dict().keys() == {"gen", "disc"}
 
 
+def test_the_length_is_each_wrappers_own_number_of_updates():
+    wrappers = OptimWrapperDict(gen=setup()[1], disc=setup(counts=2)[1])
+    schedule = build_schedule(wrappers, {"lr": {"_target_": TORCH + "CosineAnnealingLR"}}, 9)
+    assert {name: state["lr"]["T_max"] for name, state in schedule.state_dict().items()} == {"gen": 9, "disc": 5}
+
+
+def test_each_wrapper_can_have_a_schedule_of_its_own():
+    (gen, gen_wrapper), (disc, disc_wrapper) = setup(), setup()
+    wrappers = OptimWrapperDict(gen=gen_wrapper, disc=disc_wrapper)
+    cfg = {"gen": {"lr": {"_target_": TORCH + "StepLR", "step_size": 1}}}
+    schedule = build_schedule(wrappers, cfg, 4)
+    for model, wrapper in ((gen, gen_wrapper), (disc, disc_wrapper)):
+        wrapper.update_params(model(torch.ones(1, 1)).sum())
+    schedule.step()
+    assert wrappers.get_lr() == {"gen.lr": [pytest.approx(0.01)], "disc.lr": [0.1]}
+
+
+def test_wrappers_and_hyperparameters_side_by_side_are_an_error():
+    wrappers = OptimWrapperDict(gen=setup()[1], disc=setup()[1])
+    with pytest.raises(ConfigError, match="gen are wrappers and lr are not"):
+        build_schedule(wrappers, {"gen": {}, "lr": {}}, 4)
+
+
 @pytest.mark.parametrize(
     ("cfg", "said"),
     [
@@ -180,4 +203,4 @@ def test_each_wrapper_of_a_dict_follows_its_own_updates():
 )
 def test_errors_name_the_key(cfg, said):
     with pytest.raises(ConfigError, match=said):
-        build_schedule(setup()[1], cfg, total_updates=10)
+        build_schedule(setup()[1], cfg, micro_batches=10)

@@ -4,6 +4,10 @@ from optwrap.optim.amp import AmpOptimWrapper
 from optwrap.optim.assignment import Assignment, format_table, param_groups, table, write_csv
 from optwrap.optim.clip import ClipNorm, ClipValue
 from optwrap.optim.constructors import DefaultOptimWrapperConstructor, build_optim_wrapper
+from optwrap.optim.hybrid import HybridOptimizer, HybridOptimWrapperConstructor
+from optwrap.optim.layer_decay import LayerDecayOptimWrapperConstructor
+from optwrap.optim.multi import MultiOptimWrapperConstructor
+from optwrap.optim.named_state import load_named_options, load_named_state_dict, named_state_dict
 from optwrap.optim.params import NamedParam, walk
 from optwrap.optim.rules import ParamwiseRules, assign
 from optwrap.optim.schedule import Schedule, build_schedule
@@ -16,6 +20,10 @@ __all__ = [
     "ClipNorm",
     "ClipValue",
     "DefaultOptimWrapperConstructor",
+    "HybridOptimWrapperConstructor",
+    "HybridOptimizer",
+    "LayerDecayOptimWrapperConstructor",
+    "MultiOptimWrapperConstructor",
     "NamedParam",
     "OptimWrapper",
     "OptimWrapperDict",
@@ -25,6 +33,9 @@ __all__ = [
     "build_optim_wrapper",
     "build_schedule",
     "format_table",
+    "load_named_options",
+    "load_named_state_dict",
+    "named_state_dict",
     "param_groups",
     "table",
     "walk",

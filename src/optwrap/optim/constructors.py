@@ -39,8 +39,23 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
     paramwise_cfg = cfg.pop("paramwise_cfg", None)
     constructor = _constructor(cfg.pop("constructor", None))
     if inspect.isclass(getattr(constructor, "func", constructor)):
-        return constructor(cfg, paramwise_cfg)(model)
-    return constructor(model, cfg, paramwise_cfg)
+        wrapper = constructor(cfg, paramwise_cfg)(model)
+    else:
+        wrapper = constructor(model, cfg, paramwise_cfg)
+    _name_params(wrapper, model)
+    return wrapper
+
+
+def _name_params(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
+    """Give `param_names` to param groups without: a constructor of one's own need not think of them."""
+    wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    unnamed = [group for each in wrappers for group in each.param_groups if "param_names" not in group]
+    if unnamed:
+        names = {id(param.tensor): param.name for param in walk(model)}
+        for group in unnamed:
+            group["param_names"] = [
+                names.get(id(param), f"unnamed.{i}") for i, param in enumerate(group["params"])
+            ]
 
 
 def _constructor(spec: Any) -> Callable[..., Any]:
@@ -72,18 +87,16 @@ class DefaultOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Return the wrapper for the trainable parameters of `model`."""
-        params = walk(model)
-        trainable = [param for param in params if param.tensor.requires_grad]
-        _check_params(trainable)
+        trainable = check_trainable(walk(model))
         # Built once plainly, to learn the defaults of any class, and for good on the assigned groups.
         defaults = self.build_optimizer([{"params": [param.tensor for param in trainable]}]).defaults
-        assignments = self.assign(params, defaults)
+        assignments = self.assign(model, defaults)
         wrapper = self.build_wrapper(self.build_optimizer(param_groups(assignments)))
         wrapper.assignments = list(assignments)
         return wrapper
 
-    def assign(self, params: Sequence[NamedParam], base: Mapping[str, Any]) -> list[Assignment]:
-        """Return the options of every trainable parameter; `base` holds the optimizer's own."""
+    def assign(self, model: nn.Module, base: Mapping[str, Any]) -> list[Assignment]:
+        """Return the options of every trainable parameter of `model`; `base` holds the optimizer's own."""
         rules = ParamwiseRules.from_config(self.paramwise_cfg)
         decay_factors = [name for name in rules.factors if name.endswith("decay_mult")]
         if decay_factors and "weight_decay" not in self.optimizer_cfg and not base.get("weight_decay"):
@@ -92,7 +105,7 @@ class DefaultOptimWrapperConstructor:
                 f"{KEY}.{name}={rules.factors[name]!r}: the optimizer has no weight decay to multiply. Set "
                 "optim_wrapper.optimizer.weight_decay, or remove the factor."
             )
-        return assign(params, base, rules)
+        return assign(walk(model), base, rules)
 
     def build_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Build the configured optimizer, `groups` as its first argument whatever that is called."""
@@ -121,12 +134,19 @@ def _optimizer_cfg(cfg: Any) -> dict[str, Any]:
     return plain(cfg, "optim_wrapper.optimizer")
 
 
-def _check_params(trainable: Sequence[NamedParam]) -> None:
+def check_trainable(params: Sequence[NamedParam]) -> list[NamedParam]:
+    """Return the trainable parameters.
+
+    Raises:
+        ConfigError: there are none, or a lazy module has no shape yet.
+    """
+    trainable = [param for param in params if param.tensor.requires_grad]
     if not trainable:
         raise ConfigError("The model has no trainable parameter: every requires_grad is False.")
     lazy = [param.name for param in trainable if is_lazy(param.tensor)]
     if lazy:
         raise ConfigError(f"Parameter {lazy[0]!r} has no shape yet: run one batch through the lazy model first.")
+    return trainable
 
 
 def _check_wrapper_arguments(target: Any, given: Sequence[str]) -> None:

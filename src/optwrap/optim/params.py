@@ -51,6 +51,14 @@ def walk(model: nn.Module) -> list[NamedParam]:
     ]
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the plain model inside DDP, `torch.compile` or checkpoint wrappers around all of it."""
+    for name, child in model.named_children():
+        if _is_transparent(model, name):
+            return unwrap(child)
+    return model
+
+
 def _is_transparent(parent: nn.Module | None, attribute: str) -> bool:
     if attribute == "module":  # a name that plain models use as well, so the parent's type decides
         return isinstance(parent, DistributedDataParallel | DataParallel)

@@ -81,9 +81,29 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
     if rules and not rules.bypass_duplicate:
         _check_duplicates(trainable)
     keys = sorted(rules.custom_keys, key=lambda key: (-len(key), key))
-    assignments = [_assign_one(param, base, rules, keys) for param in trainable]
-    _check_matches(params, trainable, rules)
-    return assignments
+    check_matches(params, rules)
+    return [_assign_one(param, base, rules, keys) for param in trainable]
+
+
+def check_matches(params: Sequence[NamedParam], rules: ParamwiseRules) -> None:
+    """Look for custom keys that match no trainable parameter.
+
+    Raises:
+        ConfigError: there is one (with `strict: false` it is a warning).
+    """
+    trainable = [param for param in params if param.tensor.requires_grad]
+    for key in rules.custom_keys:
+        if any(key in param.name for param in trainable):
+            continue
+        why = "matches only frozen parameters" if any(key in p.name for p in params) else "matches no parameter"
+        parts = {part for p in trainable for part in _prefixes(p.name)}
+        message = (
+            f"{KEY}.custom_keys: {key!r} {why}.{did_you_mean(key, sorted(parts))} Remove it, correct it, or "
+            f"set {KEY}.strict=false for a config that several models share."
+        )
+        if rules.strict:
+            raise ConfigError(message)
+        logger.warning(message)
 
 
 def _assign_one(
@@ -179,21 +199,6 @@ def _check_duplicates(params: Iterable[NamedParam]) -> None:
                 f"Parameter {param.name!r} is also {param.aliases[0]!r} (tied weights), so two rules could "
                 f"decide. Set {KEY}.bypass_duplicate=true to let the first name decide."
             )
-
-
-def _check_matches(params: Sequence[NamedParam], trainable: Sequence[NamedParam], rules: ParamwiseRules) -> None:
-    for key in rules.custom_keys:
-        if any(key in param.name for param in trainable):
-            continue
-        why = "matches only frozen parameters" if any(key in p.name for p in params) else "matches no parameter"
-        parts = {part for p in trainable for part in _prefixes(p.name)}
-        message = (
-            f"{KEY}.custom_keys: {key!r} {why}.{did_you_mean(key, sorted(parts))} Remove it, correct it, or "
-            f"set {KEY}.strict=false for a config that several models share."
-        )
-        if rules.strict:
-            raise ConfigError(message)
-        logger.warning(message)
 
 
 def _prefixes(name: str) -> list[str]:

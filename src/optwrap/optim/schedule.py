@@ -1,14 +1,13 @@
 """Schedules: hyperparameters that move with the number of updates."""
 
 import inspect
-import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from optwrap.errors import ConfigError
 from optwrap.instantiate import locate, partial, plain
@@ -107,61 +106,42 @@ class ScheduleDict:
 
 
 def build_schedule(
-    optim_wrapper: OptimWrapper | OptimWrapperDict, cfg: Any, total_updates: int
+    optim_wrapper: OptimWrapper | OptimWrapperDict, cfg: Any, micro_batches: int
 ) -> Schedule | ScheduleDict:
     """Build the schedule that `cfg` describes: `{hyperparameter: {_target_: ..., ...}}`, empty for constant.
 
     Each target gets the optimizer as its first argument; `T_max`, `total_steps` or `total_updates`, where left
-    out, is the length of the run. For an OptimWrapperDict every wrapper gets the same one.
+    out, is the number of updates in a run of `micro_batches`. For an OptimWrapperDict, `cfg` is one schedule
+    for all wrappers, or `{wrapper: schedule}` with constant ones left out.
 
     Raises:
         ConfigError: a target or its arguments are wrong, or a param group has no such hyperparameter.
     """
-    if isinstance(optim_wrapper, OptimWrapperDict):
-        schedules = {name: build_schedule(w, cfg, total_updates) for name, w in optim_wrapper.items()}
-        return ScheduleDict(schedules)  # type: ignore[arg-type]
     entries = {name: item for name, item in plain(cfg or {}, "schedule").items() if item is not None}
+    if isinstance(optim_wrapper, OptimWrapper):
+        return _schedule(optim_wrapper, entries, "schedule", micro_batches)
+    own, others = set(entries) & set(optim_wrapper), set(entries) - set(optim_wrapper)
+    if own and others:
+        raise ConfigError(
+            f"schedule: {', '.join(sorted(own))} are wrappers and {', '.join(sorted(others))} are not. Give one "
+            f"schedule for all wrappers, or one for each of {', '.join(optim_wrapper)}."
+        )
+    schedules = {}
+    for name, wrapper in optim_wrapper.items():
+        key = f"schedule.{name}" if own else "schedule"
+        its_entries = plain(entries.get(name) or {}, key) if own else entries
+        schedules[name] = _schedule(wrapper, its_entries, key, micro_batches)
+    return ScheduleDict(schedules)
+
+
+def _schedule(optim_wrapper: OptimWrapper, entries: Mapping[str, Any], key: str, micro_batches: int) -> Schedule:
+    total_updates = -(-micro_batches // optim_wrapper.accumulative_counts)
     for name in entries:
-        _check_hyperparameter(name, optim_wrapper)
+        _check_hyperparameter(name, optim_wrapper, key)
     return Schedule(
         optim_wrapper,
-        {name: _factory(item, f"schedule.{name}", total_updates) for name, item in entries.items()},
+        {name: _factory(item, f"{key}.{name}", total_updates) for name, item in entries.items()},
     )
-
-
-def warmup_cosine(
-    optimizer: Optimizer, total_updates: int, warmup: float = 0.1, min_factor: float = 0.0
-) -> LRScheduler:
-    """Rise linearly over `warmup` updates (a fraction of the run if below 1), then follow a half cosine.
-
-    Ends at `min_factor` times the base value. Source: Loshchilov and Hutter, SGDR, 2017; Goyal et al., 2017.
-    """
-    rise = _updates("schedule.lr.warmup", warmup, total_updates)
-    fall = max(total_updates - rise, 1)
-
-    def factor(update: int) -> float:
-        if update < rise:
-            return (update + 1) / (rise + 1)
-        progress = min((update - rise) / fall, 1.0)
-        return min_factor + (1 - min_factor) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    return LambdaLR(optimizer, factor)
-
-
-def multi_step(
-    optimizer: Optimizer, total_updates: int, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1
-) -> LRScheduler:
-    """Multiply by `gamma` at each milestone: an update, or a fraction of the run if below 1."""
-    at = [_updates("schedule.lr.milestones", milestone, total_updates) for milestone in milestones]
-    return MultiStepLR(optimizer, at, gamma)
-
-
-def _updates(key: str, value: float, total_updates: int) -> int:
-    if not 0 <= value <= total_updates:
-        raise ConfigError(
-            f"{key}={value!r}: it is a number of updates up to the run's {total_updates}, or a fraction below 1."
-        )
-    return round(value * total_updates) if value < 1 else round(value)
 
 
 def _factory(cfg: Any, key: str, total_updates: int) -> Callable[[Optimizer], Any]:
@@ -188,13 +168,13 @@ def _factory(cfg: Any, key: str, total_updates: int) -> Callable[[Optimizer], An
     return make
 
 
-def _check_hyperparameter(name: str, optim_wrapper: OptimWrapper) -> None:
+def _check_hyperparameter(name: str, optim_wrapper: OptimWrapper, key: str) -> None:
     for group in optim_wrapper.param_groups:
         value = group.get(name, group.get("betas", [None])[0] if name == "momentum" else None)
         if isinstance(value, bool) or not isinstance(value, int | float):
             numbers = [key for key, v in group.items() if isinstance(v, int | float) and not isinstance(v, bool)]
             raise ConfigError(
-                f"schedule.{name}: the optimizer's param groups have no number {name!r} to schedule; "
+                f"{key}.{name}: the optimizer's param groups have no number {name!r} to schedule; "
                 f"they have {', '.join(numbers)}."
             )
 

@@ -1,0 +1,135 @@
+"""Optimizer state by parameter name, so that a run resumes under another `paramwise_cfg`."""
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from optwrap.optim.hybrid import HybridOptimizer
+from optwrap.optim.wrapper import OptimWrapper
+from optwrap.optim.wrapper_dict import OptimWrapperDict
+
+logger = logging.getLogger(__name__)
+
+_NOT_OPTIONS = frozenset({"params", "param_names"})
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """Names that a checkpoint and a wrapper do not share.
+
+    `new` ones start without state; that of `left_over` ones is dropped.
+    """
+
+    new: tuple[str, ...] = ()
+    left_over: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.left_over)
+
+
+def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Any]:
+    """Return the wrapper's state with the optimizer's keyed by parameter name.
+
+    `state` holds each parameter's tensors, `options` its hyperparameters; `rest` is what the wrapper's own
+    state dict has beside the optimizer's (loss scaler, accumulation). An OptimWrapperDict is nested by name.
+
+    Raises:
+        ValueError: a param group has no `param_names`: the wrapper was not built by a constructor.
+    """
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        return {name: named_state_dict(wrapper) for name, wrapper in optim_wrapper.items()}
+    state: dict[str, Any] = {"state": {}, "options": {}}
+    for optimizer in _optimizers(optim_wrapper):
+        for name, param, group in _named(optimizer):
+            if param in optimizer.state:
+                state["state"][name] = dict(optimizer.state[param])
+            state["options"][name] = {key: value for key, value in group.items() if key not in _NOT_OPTIONS}
+    own = optim_wrapper.state_dict()
+    state["rest"] = {key: own[key] for key in ("loss_scaler", "accumulation") if key in own}
+    if "accumulation" in state["rest"]:
+        names = [name for optimizer in _optimizers(optim_wrapper) for name, _, _ in _named(optimizer)]
+        accumulation = state["rest"]["accumulation"]
+        grads = dict(zip(names, accumulation["grads"], strict=True))
+        state["rest"]["accumulation"] = {**accumulation, "grads": grads}
+    return state
+
+
+def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state: Mapping[str, Any]) -> Unmatched:
+    """Load what `named_state_dict` returned, by name, into a wrapper whose param groups may be other ones.
+
+    Hyperparameters stay those of the wrapper (`load_named_options` takes the checkpoint's). Names without a
+    counterpart are returned and logged, not guessed. The argument is not modified.
+
+    Raises:
+        KeyError: the wrappers of an OptimWrapperDict are others.
+    """
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        if set(state) != set(optim_wrapper):
+            raise KeyError(f"The checkpoint has the wrappers {sorted(state)}, this run {sorted(optim_wrapper)}.")
+        parts = {name: load_named_state_dict(wrapper, state[name]) for name, wrapper in optim_wrapper.items()}
+        return Unmatched(
+            tuple(f"{name}.{each}" for name, part in parts.items() for each in part.new),
+            tuple(f"{name}.{each}" for name, part in parts.items() for each in part.left_over),
+        )
+    names = [name for optimizer in _optimizers(optim_wrapper) for name, _, _ in _named(optimizer)]
+    own = optim_wrapper.state_dict()
+    loaded = {key: own[key] for key in own if key not in ("loss_scaler", "accumulation")}
+    for target, optimizer in zip(_targets(loaded), _optimizers(optim_wrapper), strict=True):
+        order = [name for name, _, _ in _named(optimizer)]
+        target["state"] = {i: state["state"][name] for i, name in enumerate(order) if name in state["state"]}
+    rest = dict(state["rest"])
+    if "accumulation" in rest:
+        grads = [rest["accumulation"]["grads"].get(name) for name in names]
+        rest["accumulation"] = {**rest["accumulation"], "grads": grads}
+    optim_wrapper.load_state_dict(loaded | rest)
+    unmatched = Unmatched(
+        tuple(name for name in names if name not in state["options"]),
+        tuple(name for name in state["options"] if name not in names),
+    )
+    if unmatched:
+        logger.warning("Optimizer state: new parameters %s, left over %s.", unmatched.new, unmatched.left_over)
+    return unmatched
+
+
+def load_named_options(optim_wrapper: OptimWrapper | OptimWrapperDict, state: Mapping[str, Any]) -> None:
+    """Take the checkpoint's hyperparameters (lr, weight decay, ...) instead of the config's.
+
+    Raises:
+        ValueError: parameters of one param group have different ones in the checkpoint.
+    """
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        for name, wrapper in optim_wrapper.items():
+            load_named_options(wrapper, state[name])
+        return
+    for group in optim_wrapper.param_groups:
+        options = [state["options"][name] for name in group["param_names"] if name in state["options"]]
+        if any(each != options[0] for each in options):
+            raise ValueError(
+                f"The checkpoint gave {group['param_names'][0]!r} and others of its param group different "
+                "hyperparameters; build the wrapper with the checkpoint's paramwise_cfg."
+            )
+        if options:
+            group.update(copy.deepcopy(options[0]))
+
+
+def _optimizers(optim_wrapper: OptimWrapper) -> list[Optimizer]:
+    optimizer = optim_wrapper.optimizer
+    return list(optimizer.optimizers.values()) if isinstance(optimizer, HybridOptimizer) else [optimizer]
+
+
+def _targets(state_dict: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the torch state dicts in a wrapper's: itself, or those of a HybridOptimizer."""
+    return [state_dict] if "param_groups" in state_dict else list(state_dict.values())
+
+
+def _named(optimizer: Optimizer) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
+    for group in optimizer.param_groups:
+        if "param_names" not in group:
+            raise ValueError("A param group has no param_names: build the wrapper with build_optim_wrapper.")
+        for name, param in zip(group["param_names"], group["params"], strict=True):
+            yield name, param, group

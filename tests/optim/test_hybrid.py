@@ -1,0 +1,138 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW, Muon
+
+from optwrap.errors import ConfigError
+from optwrap.optim import HybridOptimizer, build_optim_wrapper, build_schedule
+
+HYBRID = "optwrap.optim.HybridOptimWrapperConstructor"
+MUON = {"_target_": "torch.optim.Muon", "lr": 0.02, "weight_decay": 0.1}
+ADAMW = {"_target_": "torch.optim.AdamW", "lr": 0.003, "weight_decay": 0.01}
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4)
+        self.hidden1, self.norm, self.hidden2 = nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, tokens):
+        return self.head(self.hidden2(self.norm(self.hidden1(self.embedding(tokens)))))
+
+
+def build(model, **cfg):
+    full = {"constructor": HYBRID, "optimizer": ADAMW, "hidden_optimizer": MUON, **cfg}
+    return build_optim_wrapper(model, full)
+
+
+HIDDEN = {"hidden1.weight", "hidden2.weight"}
+
+
+def test_hidden_matrices_go_to_muon_and_the_rest_to_adamw():
+    rules = {a.name: a.rule.partition(":")[0] for a in build(Small()).assignments}
+    assert {name for name, rule in rules.items() if rule == "Muon"} == HIDDEN
+    assert {rule for name, rule in rules.items() if name not in HIDDEN} == {"AdamW"}
+
+
+def test_a_listed_head_replaces_the_guess():
+    rules = {a.name: a.rule for a in build(Small(), head=["hidden1"]).assignments}
+    assert rules["hidden1.weight"].startswith("AdamW")
+    assert rules["head.weight"].startswith("Muon")
+
+
+@pytest.mark.parametrize("counts", [1, 2])
+def test_training_equals_two_optimizers_by_hand(counts, assert_equal):
+    model = Small()
+    expected = copy.deepcopy(model)
+    tokens, target = torch.randint(5, (6, 8)), torch.randint(3, (6, 8))
+    optim_wrapper = build(model, accumulative_counts=counts, clip_grad={"max_norm": 0.1})
+    for i in range(6):
+        optim_wrapper.update_params(nn.functional.cross_entropy(model(tokens[i]), target[i]))
+
+    matrices = [p for name, p in expected.named_parameters() if name in HIDDEN]
+    rest = [p for name, p in expected.named_parameters() if name not in HIDDEN]
+    muon, adamw = Muon(matrices, lr=0.02, weight_decay=0.1), AdamW(rest, lr=0.003, weight_decay=0.01)
+    for i in range(6):
+        (nn.functional.cross_entropy(expected(tokens[i]), target[i]) / counts).backward()
+        if (i + 1) % counts == 0:
+            clip_grad_norm_([*matrices, *rest], 0.1)
+            for optimizer in (muon, adamw):
+                optimizer.step()
+                optimizer.zero_grad()
+    assert_equal(model, expected)
+
+
+def test_paramwise_rules_apply_to_both_with_their_own_base():
+    cfg = {"norm_decay_mult": 0, "lr_mult": 0.5, "custom_keys": {"hidden1": {"lr_mult": 4}}}
+    got = {a.name: a.options for a in build(Small(), paramwise_cfg=cfg).assignments}
+    assert got["hidden1.weight"] == pytest.approx({"lr": 0.04, "weight_decay": 0.1})
+    assert got["hidden1.bias"] == pytest.approx({"lr": 0.006, "weight_decay": 0.01})
+    assert got["hidden2.weight"]["lr"] == pytest.approx(0.01)
+    assert got["norm.weight"]["weight_decay"] == 0
+
+
+def test_a_key_that_matches_nothing_in_either_is_an_error():
+    with pytest.raises(ConfigError, match="'hiden' matches no parameter"):
+        build(Small(), paramwise_cfg={"custom_keys": {"hiden": {"lr_mult": 4}}})
+
+
+def test_state_round_trips_and_groups_stay_live(assert_equal):
+    model = Small()
+    tokens, target = torch.randint(5, (8,)), torch.randint(3, (8,))
+
+    def train(net, wrapper):
+        wrapper.update_params(nn.functional.cross_entropy(net(tokens), target))
+
+    first = build(model)
+    train(model, first)
+    other = copy.deepcopy(model)
+    second = build(other)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for wrapper in (first, second):
+        for group in wrapper.param_groups:
+            group["lr"] *= 0.5
+    train(model, first)
+    train(other, second)
+    assert_equal(model, other)
+
+
+def test_a_schedule_moves_both_from_their_own_lr():
+    optim_wrapper = build(Small())
+    cfg = {"lr": {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 1}}
+    schedule = build_schedule(optim_wrapper, cfg, 2)
+    optim_wrapper.step()
+    schedule.step()
+    assert sorted({round(lr, 6) for lr in optim_wrapper.get_lr()["lr"]}) == [0.0003, 0.002]
+
+
+def test_loss_scaling_skips_both(assert_equal):
+    model = Small()
+    before = copy.deepcopy(model)
+    optim_wrapper = build(model, _target_="optwrap.optim.AmpOptimWrapper", dtype="float16")
+    optim_wrapper.update_params(model(torch.randint(5, (8,))).sum() * 1e38)
+    assert optim_wrapper.skipped_steps == 1
+    assert_equal(model, before)
+
+
+def test_a_state_of_other_optimizers_is_an_error():
+    optimizer = HybridOptimizer({"a": AdamW(nn.Linear(1, 1).parameters())})
+    with pytest.raises(KeyError, match=r"\['a'\]"):
+        optimizer.load_state_dict({"b": {}})
+
+
+@pytest.mark.parametrize(
+    ("cfg", "said"),
+    [
+        ({"hidden_optimizer": None}, "hidden_optimizer is not set"),
+        ({"hidden_optimizer": {**MUON, "momentm": 1}}, "optim_wrapper.hidden_optimizer.momentm.*'momentum'"),
+        ({"head": ["hidden", "head"]}, "optim_wrapper.hidden_optimizer: no trainable parameter"),
+    ],
+)
+def test_errors_name_the_key(cfg, said):
+    with pytest.raises(ConfigError, match=said):
+        build(Small(), **cfg)

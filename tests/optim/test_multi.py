@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import nn
+
+from optwrap.errors import ConfigError
+from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, build_optim_wrapper
+
+MULTI = "optwrap.optim.MultiOptimWrapperConstructor"
+SGD = {"_target_": "torch.optim.SGD", "lr": 0.1, "weight_decay": 0.01}
+ADAM = {"_target_": "torch.optim.Adam", "lr": 0.2}
+
+
+@pytest.fixture
+def model():
+    return nn.ModuleDict(
+        {
+            "gen": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)),
+            "nets": nn.ModuleDict({"disc": nn.Linear(2, 1)}),
+        }
+    )
+
+
+def build(model, **cfg):
+    return build_optim_wrapper(model, {"constructor": MULTI, **cfg})
+
+
+def test_each_submodule_has_its_own_kind_of_wrapper(model):
+    wrappers = build(
+        model,
+        gen={"optimizer": SGD, "clip_grad": {"max_norm": 1}, "paramwise_cfg": {"norm_decay_mult": 0}},
+        **{
+            "nets.disc": {"_target_": "optwrap.optim.AmpOptimWrapper", "optimizer": ADAM, "accumulative_counts": 2}
+        },
+    )
+    assert isinstance(wrappers, OptimWrapperDict)
+    assert type(wrappers["gen"]) is OptimWrapper
+    assert type(wrappers["nets.disc"]) is AmpOptimWrapper
+    assert wrappers["nets.disc"].accumulative_counts == 2
+    assert wrappers.get_lr() == {"gen.lr": [0.1, 0.1], "nets.disc.lr": [0.2]}
+    assert {a.name: a.options["weight_decay"] for a in wrappers["gen"].assignments} == {
+        "gen.0.weight": 0.01,
+        "gen.0.bias": 0.01,
+        "gen.1.weight": 0.0,
+        "gen.1.bias": 0.0,
+    }
+
+
+def test_a_step_of_one_leaves_the_other_alone(model):
+    wrappers = build(model, gen={"optimizer": SGD}, nets={"optimizer": SGD})
+    before = {name: param.clone() for name, param in model.named_parameters()}
+    wrappers["nets"].update_params(model["nets"]["disc"](model["gen"](torch.randn(4, 2))).sum())
+    changed = {name for name, param in model.named_parameters() if not torch.equal(param, before[name])}
+    assert changed == {"nets.disc.weight", "nets.disc.bias"}
+
+
+def test_other_fields_of_the_schema_left_at_off_are_no_wrappers(model):
+    paramwise_cfg = {"norm_decay_mult": None, "custom_keys": {}, "strict": True, "bypass_duplicate": False}
+    off = {"accumulative_counts": 1, "clip_grad": {"max_norm": None}, "optimizer": "???"}
+    off["paramwise_cfg"] = paramwise_cfg
+    wrappers = build(model, gen={"optimizer": SGD}, nets={"optimizer": SGD}, **off)
+    assert list(wrappers) == ["gen", "nets"]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "said"),
+    [
+        ({}, "needs a config a submodule"),
+        ({"gen": {"optimizer": SGD}}, "nets.disc.weight is in no wrapper"),
+        ({"genn": {"optimizer": SGD}}, "no submodule 'genn'.*'gen'"),
+        ({"gen": {"optimizer": SGD}, "nets": {"optimizer": SGD}, "nets.disc": {"optimizer": SGD}},
+         "nets.disc.weight is in two|disc.weight is in two"),
+        ({"gen": {"optimizer": {**SGD, "rl": 1}}, "nets": {"optimizer": SGD}}, "optim_wrapper.gen.optimizer.rl"),
+        ({"gen": {"optimizer": SGD}, "paramwise_cfg": {"norm_decay_mult": 0}}, "below the wrapper"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_wrapper_or_the_parameter(cfg, said, model):
+    with pytest.raises(ConfigError, match=said):
+        build(model, **cfg)
+
+
+def test_frozen_parameters_need_no_wrapper(model):
+    model["nets"].requires_grad_(False)
+    assert list(build(model, gen={"optimizer": SGD})) == ["gen"]
