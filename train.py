@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> float:
     from optwrap.instantiate import build
     from optwrap.optim import build_optim_wrapper, build_schedule, named_state_dict
     from optwrap.run import checkpoint, setup
-    from optwrap.run.evaluation import check_objective, evaluate
+    from optwrap.run.evaluation import check_objective, evaluate, write_artifacts
     from optwrap.run.loaders import batch_size, batches, make_loaders
     from optwrap.run.plan import make_plan
     from optwrap.run.recorder import FILES, Recorder
@@ -50,6 +50,7 @@ def main(cfg: DictConfig) -> float:
             if plan.evaluates_after(count):
                 metrics = evaluate(task, batches(loaders.val, device, cfg.channels_last))
                 recorder.evaluation("val", metrics, count)
+                write_artifacts(task, folder, plan.update_after(count))
                 schedule.step_on_metric(metrics[cfg.objective.removeprefix("val/").removeprefix("test/")])
                 checkpoint.save(
                     folder / FILES["checkpoint"],

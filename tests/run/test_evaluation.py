@@ -6,7 +6,7 @@ from torch import nn
 from torchmetrics import MeanMetric, MetricCollection
 
 from optwrap.errors import ConfigError
-from optwrap.run.evaluation import check_objective, evaluate
+from optwrap.run.evaluation import check_objective, evaluate, write_artifacts
 
 
 class Task:
@@ -39,3 +39,10 @@ def test_an_objective_that_no_evaluation_gives_is_an_error_before_the_run():
     check_objective("val/accuracy", task)
     with pytest.raises(ConfigError, match="'val/accuracy'"):
         check_objective("val/acuracy", task)
+
+
+def test_a_task_may_leave_files_of_its_own(tmp_path):
+    task = SimpleNamespace(write_artifacts=lambda folder, update: (folder / f"{update}.txt").touch())
+    write_artifacts(task, tmp_path, 7)
+    write_artifacts(Task(), tmp_path, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["7.txt"]

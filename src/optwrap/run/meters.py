@@ -1,5 +1,6 @@
 """Averages that stay on the device until a row of metrics is due."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -101,3 +102,15 @@ class GradNorm:
             return
         params = (param for group in optimizer.param_groups for param in group["params"])
         self._measured = get_total_norm([param.grad for param in params if param.grad is not None])
+
+
+def peak_memory_mib(device: torch.device) -> int | None:
+    """Return the most memory held at one time: the device's on CUDA, else the process's since its start."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20

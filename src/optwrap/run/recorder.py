@@ -16,7 +16,7 @@ from torch import Tensor
 
 from optwrap.optim import OptimWrapper, OptimWrapperDict, format_table, write_csv
 from optwrap.run.loggers import CsvLogger, TensorBoardLogger
-from optwrap.run.meters import GradNorm, TrainMeter
+from optwrap.run.meters import GradNorm, TrainMeter, peak_memory_mib
 from optwrap.run.plan import Plan
 from optwrap.run.plots import plot_curves
 from optwrap.run.progress import Progress, summary
@@ -111,6 +111,7 @@ class Recorder:
             "skipped_steps": sum(wrapper.skipped_steps for wrapper in self.wrappers.values()),
             "micro_batches": self.plan.micro_batches,
             "seconds": round(time.monotonic() - self._started, 2),
+            "peak_memory_mib": peak_memory_mib(self._device()),
         }
         shown = {name: value for name, value in result.items() if name not in ("objective", "micro_batches")}
         result |= {"versions": _versions(), "device": str(self._device())}
