@@ -12,10 +12,11 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
+from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper
 
 SIZES = [[3, 7, 2, 5, 4, 6, 1, 8], [6, 1, 9, 2, 5, 3, 7, 4]]  # of the micro-batches of each rank
@@ -80,6 +81,8 @@ def wrap(parallel: str) -> nn.Module:
     model = model_of()
     if parallel == "ddp":
         return DistributedDataParallel(model)
+    if parallel == "fsdp1":
+        return FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
     fully_shard(model, mesh=dist.init_device_mesh("cpu", (dist.get_world_size(),)))
     return model
 
@@ -105,6 +108,53 @@ def fsdp2_grads_inside_window(rank: int) -> list[bool]:
     return seen
 
 
+def fsdp1_refusals(rank: int) -> list[str]:
+    """What FSDP1 cannot do rank by rank is refused: clipping and loss scaling."""
+    said = []
+    for kind, kwargs in (
+        (OptimWrapper, {"clip_grad": {"max_norm": 1.0}}),
+        (AmpOptimWrapper, {"dtype": "float16"}),
+    ):
+        model = wrap("fsdp1")
+        wrapper = kind(SGD(model.parameters(), lr=0.1), **kwargs)
+        try:
+            with wrapper.optim_context(model):
+                pass
+        except ConfigError as error:
+            said.append(str(error))
+    return said
+
+
+def two_models_in_turn(rank: int) -> bool:
+    """A wrapper that sees a plain model after a DDP one still averages weights over processes."""
+    model, plain = wrap("ddp"), nn.Linear(1, 1)
+    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1))
+    for each in (model, plain):
+        with wrapper.optim_context(each):
+            pass
+    with wrapper.optim_context(model):
+        loss = loss_of(model, data([2 + rank], rank)[0])
+    wrapper.update_params(loss, weight=2 + rank)
+    mine = torch.cat([p.detach().flatten() for p in model.parameters()])
+    both = [torch.zeros_like(mine) for _ in range(2)]
+    dist.all_gather(both, mine)
+    return torch.equal(*both)
+
+
+def saving_inside_a_window(rank: int) -> str:
+    """Gradients differ between processes there, so a state dict is refused."""
+    model = wrap("ddp")
+    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), 2)
+    with wrapper.optim_context(model):
+        loss = loss_of(model, data([3], rank)[0])
+    wrapper.update_params(loss)
+    try:
+        wrapper.state_dict()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def main() -> None:
     rank, world_size, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
@@ -118,6 +168,9 @@ def main() -> None:
         for parallel in ("ddp", "fsdp2")
         for counts in (1, 3)
     }
+    result["fsdp1"] = fsdp1_refusals(rank)
+    result["two models"] = two_models_in_turn(rank)
+    result["saving"] = saving_inside_a_window(rank)
     result["fsdp2"] = fsdp2_grads_inside_window(rank)
     out.write_text(json.dumps(result))
     dist.barrier()

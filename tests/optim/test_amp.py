@@ -180,3 +180,64 @@ def test_cuda_computes_in_fp16_with_loss_scaling_by_default(twins, batches, loss
     assert optim_wrapper.dtype == torch.float16
     assert optim_wrapper.skipped_steps == 1
     assert optim_wrapper.last_grad_norm.is_cuda
+
+
+SCALED = {"dtype": "float16", "loss_scale": {"init_scale": 1024.0}}
+KINDS = {
+    "plain": (OptimWrapper, {}),
+    "bf16": (AmpOptimWrapper, {"dtype": "bfloat16"}),
+    "fp16": (AmpOptimWrapper, SCALED),
+    "static": (AmpOptimWrapper, {"dtype": "float16", "loss_scale": 512}),
+}
+
+
+@pytest.mark.parametrize("saved_by", KINDS)
+@pytest.mark.parametrize("loaded_by", KINDS)
+def test_a_window_saved_by_one_kind_of_wrapper_goes_on_in_another(saved_by, loaded_by):
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+
+    def wrap(kind):
+        wrapper, kwargs = KINDS[kind]
+        return wrapper(SGD(model.parameters(), lr=1.0), 2, **kwargs)
+
+    first = wrap(saved_by)
+    first.update_params(model(torch.ones(1, 1)).sum())
+    state = first.state_dict()
+    first.zero_grad()
+    second = wrap(loaded_by)
+    second.load_state_dict(state)
+    second.update_params(model(torch.ones(1, 1)).sum())
+    assert model.weight.item() == pytest.approx(-1)
+
+
+class Calling(SGD):
+    """An optimizer whose step calls its parent's, so that torch runs step hooks twice."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def test_an_optimizer_that_calls_its_parents_step_counts_once(twins, batches, loss_of):
+    SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    optim_wrapper = AmpOptimWrapper(Calling(twins[0].parameters(), lr=0.1), **SCALED)
+    for batch in batches[:3]:
+        optim_wrapper.update_params(loss_of(twins[0], batch))
+    assert (optim_wrapper.updates, optim_wrapper.skipped_steps) == (3, 0)
+
+
+def test_after_a_step_that_raised_training_can_go_on(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1), **SCALED)
+    with pytest.raises(TypeError):
+        optim_wrapper.update_params(loss_of(model, batches[0]), step_kwargs={"nonsense": 1})
+    optim_wrapper.zero_grad()
+    optim_wrapper.update_params(loss_of(model, batches[1]))
+    assert optim_wrapper.updates == 1
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_cache_of_autocast_can_be_switched_off(enabled, twins):
+    optim_wrapper = AmpOptimWrapper(SGD(twins[0].parameters(), lr=0.1), cache_enabled=enabled)
+    with optim_wrapper.optim_context(twins[0]):
+        assert torch.is_autocast_cache_enabled() is enabled

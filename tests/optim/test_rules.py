@@ -289,3 +289,46 @@ def test_random_models_and_rules_agree_with_the_contract(tree, cfg):
     for name, assignment in got.items():
         assert assignment.options == pytest.approx(expected_options(model, name, cfg)), name
         assert torch.equal(assignment.tensor, model.get_parameter(name))
+
+
+def test_parametrized_weights_belong_to_the_module_that_they_are_for():
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1, groups=4))
+    norm = nn.utils.parametrize
+    model = nn.Sequential(conv, nn.LayerNorm(2))
+    norm.register_parametrization(model[1], "weight", nn.Identity())
+    got = options(model, dwconv_decay_mult=0, norm_decay_mult=0.5)
+    decays = {name: a.options["weight_decay"] for name, a in got.items()}
+    assert decays["0.parametrizations.weight.original0"] == decays["0.parametrizations.weight.original1"] == 0
+    assert decays["1.parametrizations.weight.original"] == decays["1.bias"] == 0.005
+
+
+def test_biases_of_attention_and_recurrent_layers_are_biases():
+    model = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2), "lstm": nn.LSTM(2, 2)})
+    lrs = {name: a.options["lr"] for name, a in options(model, bias_lr_mult=2).items()}
+    assert {name for name, lr in lrs.items() if lr == 0.2} == {
+        "attention.in_proj_bias",
+        "attention.out_proj.bias",
+        "lstm.bias_ih_l0",
+        "lstm.bias_hh_l0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("cfg", "said"),
+    [
+        ({"bypass_duplicate": "no"}, "bypass_duplicate='no'"),
+        ({"custom_keys": {"": {"lr_mult": 1}}}, "empty key"),
+        ({"custom_keys": {"head": {"lr": -5}}}, "custom_keys.head.lr=-5"),
+        ({"custom_keys": {"head": {"momentum": "0.9"}}}, "custom_keys.head.momentum='0.9'"),
+    ],
+)
+def test_values_that_the_optimizer_would_choke_on_later_are_errors_now(toy_model, cfg, said):
+    with pytest.raises(ConfigError, match=said):
+        options(toy_model, **cfg)
+
+
+def test_frozen_tied_weights_are_no_question():
+    model = tied()
+    model.extra = nn.Linear(1, 1)
+    model.embedding.requires_grad_(False)
+    assert options(model, bias_lr_mult=2)["extra.bias"].options["lr"] == 0.2

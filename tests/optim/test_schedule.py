@@ -135,22 +135,90 @@ def test_plateau_waits_for_a_metric():
     assert optim_wrapper.get_lr()["lr"] == [0.05]
 
 
-@pytest.mark.parametrize("name", ["warmup_cosine", "multi_step"])
-def test_state_round_trips(name):
-    cfg = {"lr": {"_target_": OURS + name}, "weight_decay": {"_target_": OURS + name}}
+SCHEDULERS = [
+    {"_target_": OURS + "warmup_cosine"},
+    {"_target_": OURS + "multi_step", "milestones": [0.2, 0.8]},
+    {"_target_": TORCH + "StepLR", "step_size": 3},
+    {"_target_": TORCH + "ExponentialLR", "gamma": 0.5},
+    {"_target_": TORCH + "CosineAnnealingLR"},
+    {"_target_": TORCH + "LinearLR", "total_iters": 8},
+    {"_target_": TORCH + "PolynomialLR", "total_iters": 9},
+    {"_target_": TORCH + "ConstantLR", "total_iters": 6},
+    {
+        "_target_": TORCH + "SequentialLR",
+        "milestones": [3],
+        "schedulers": [{"_target_": TORCH + "LinearLR"}, {"_target_": TORCH + "ExponentialLR", "gamma": 0.5}],
+    },
+    {
+        "_target_": TORCH + "ChainedScheduler",
+        "schedulers": [{"_target_": TORCH + "ConstantLR"}, {"_target_": TORCH + "ExponentialLR", "gamma": 0.9}],
+    },
+]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda cfg: cfg["_target_"].rpartition(".")[2])
+@pytest.mark.parametrize("schedule_first", [True, False])
+def test_lr_and_weight_decay_resume_exactly(scheduler, schedule_first):
+    cfg = {"lr": scheduler, "weight_decay": scheduler}
+
+    def both(model, optim_wrapper, schedule, micro_batches):
+        seen = run(model, optim_wrapper, schedule, micro_batches)
+        return [*seen, optim_wrapper.param_groups[0]["weight_decay"], optim_wrapper.param_groups[0]["lr"]]
+
     model, whole = setup()
-    whole_schedule = build_schedule(whole, cfg, 10)
-    expected = run(model, whole, whole_schedule, 10)
+    schedule = build_schedule(whole, cfg, 10)
+    expected = both(model, whole, schedule, 4)[:4] + both(model, whole, schedule, 6)
 
     model, first = setup()
     schedule = build_schedule(first, cfg, 10)
     seen = run(model, first, schedule, 4)
     second = setup()[1]
-    resumed = build_schedule(second, cfg, 10)
-    second.load_state_dict(first.state_dict())
+    if schedule_first:
+        resumed = build_schedule(second, cfg, 10)
+        second.load_state_dict(first.state_dict())
+    else:
+        second.load_state_dict(first.state_dict())
+        resumed = build_schedule(second, cfg, 10)
     resumed.load_state_dict(schedule.state_dict())
-    assert seen + run(model, second, resumed, 6) == expected
-    assert second.param_groups[0]["weight_decay"] == pytest.approx(whole.param_groups[0]["weight_decay"])
+    assert seen + both(model, second, resumed, 6) == expected
+
+
+def test_a_resumed_schedule_keeps_its_proportion_under_another_base_value():
+    cfg = {"lr": {"_target_": TORCH + "ExponentialLR", "gamma": 0.5}}
+    model, first = setup()
+    schedule = build_schedule(first, cfg, 10)
+    run(model, first, schedule, 2)
+    second = setup(groups=2)[1]
+    resumed = build_schedule(second, cfg, 10)
+    resumed.load_state_dict(schedule.state_dict())
+    assert second.get_lr()["lr"] == pytest.approx([0.1 * 0.25, 0.2 * 0.25])
+
+
+def test_a_state_of_other_hyperparameters_is_an_error():
+    schedule = build_schedule(setup()[1], {"lr": {"_target_": TORCH + "ExponentialLR", "gamma": 0.5}}, 10)
+    with pytest.raises(KeyError, match="weight_decay"):
+        schedule.load_state_dict({"weight_decay": {}})
+
+
+def test_a_step_past_the_end_stays_at_the_floor():
+    model, optim_wrapper = setup()
+    cfg = {"lr": {"_target_": OURS + "warmup_cosine", "min_factor": 0.1}}
+    run(model, optim_wrapper, build_schedule(optim_wrapper, cfg, 3), 6)
+    assert optim_wrapper.get_lr()["lr"] == [pytest.approx(0.01)]
+
+
+def test_the_first_value_of_a_warm_up_counts_for_any_hyperparameter():
+    _, optim_wrapper = setup()
+    build_schedule(optim_wrapper, {"weight_decay": {"_target_": OURS + "warmup_cosine", "warmup": 9}}, 20)
+    assert optim_wrapper.param_groups[0]["weight_decay"] == pytest.approx(0.001)
+
+
+def test_a_tensor_learning_rate_can_be_scheduled():
+    model = nn.Linear(1, 1)
+    optim_wrapper = OptimWrapper(Adam(model.parameters(), lr=torch.tensor(0.1)))
+    schedule = build_schedule(optim_wrapper, {"lr": {"_target_": TORCH + "StepLR", "step_size": 1}}, 2)
+    run(model, optim_wrapper, schedule, 1)
+    assert optim_wrapper.get_lr()["lr"] == [pytest.approx(0.01)]
 
 
 def test_each_wrapper_of_a_dict_follows_its_own_updates():
@@ -168,7 +236,8 @@ def test_each_wrapper_of_a_dict_follows_its_own_updates():
 def test_the_length_is_each_wrappers_own_number_of_updates():
     wrappers = OptimWrapperDict(gen=setup()[1], disc=setup(counts=2)[1])
     schedule = build_schedule(wrappers, {"lr": {"_target_": TORCH + "CosineAnnealingLR"}}, 9)
-    assert {name: state["lr"]["T_max"] for name, state in schedule.state_dict().items()} == {"gen": 9, "disc": 5}
+    lengths = {name: state["lr"]["scheduler"]["T_max"] for name, state in schedule.state_dict().items()}
+    assert lengths == {"gen": 9, "disc": 5}
 
 
 def test_each_wrapper_can_have_a_schedule_of_its_own():

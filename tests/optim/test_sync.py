@@ -50,6 +50,19 @@ def test_fsdp2_reduces_gradients_at_the_last_micro_batch_only(results):
     assert [result["fsdp2"] for result in results] == [[False, False, True]] * 2
 
 
+def test_fsdp1_is_refused_where_each_rank_would_decide_by_itself(results):
+    for result in results:
+        assert [text.partition(":")[0] for text in result["fsdp1"]] == ["clip_grad", "dtype=float16"]
+
+
+def test_several_models_in_turn_keep_the_replicas_equal(results):
+    assert all(result["two models"] for result in results)
+
+
+def test_a_data_parallel_run_is_not_saved_inside_a_window(results):
+    assert all("should_update()" in result["saving"] for result in results)
+
+
 def test_a_plain_model_has_no_parallel_modules():
     assert parallel_modules(nn.Sequential(nn.Linear(1, 1))) == []
     assert world_size([]) == world_size(None) == 1

@@ -94,3 +94,54 @@ def test_an_update_without_any_item_changes_nothing(twins, batches, loss_of, ass
         optim_wrapper.update_params(loss_of(model, batch), weight=0)
     assert optim_wrapper.updates == 1
     assert_equal(model, expected)
+
+
+def one_weight(counts):
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    return model, OptimWrapper(SGD(model.parameters(), lr=1.0), counts)
+
+
+def test_a_micro_batch_that_failed_and_is_tried_again_counts_once():
+    model, optim_wrapper = one_weight(2)
+    loss = model(torch.ones(1, 1)).sum()
+    with pytest.raises(RuntimeError):
+        optim_wrapper.update_params(loss.detach(), weight=5)
+    for _ in range(2):
+        optim_wrapper.update_params(model(torch.ones(1, 1)).sum(), weight=5)
+    assert model.weight.item() == pytest.approx(-1)
+
+
+def test_a_weight_tensor_may_be_used_again():
+    model, optim_wrapper = one_weight(2)
+    weight = torch.tensor(0.0)
+    for items in (1.0, 3.0):
+        weight.fill_(items)
+        optim_wrapper.update_params(model(torch.full((1, 1), items)).sum(), weight=weight)
+    assert model.weight.item() == pytest.approx(-(1 * 1 + 3 * 3) / 4)
+
+
+def test_two_loss_terms_of_one_micro_batch_count_it_once():
+    model, optim_wrapper = one_weight(1)
+    terms = [optim_wrapper.scale_loss(model(torch.ones(1, 1)).sum(), weight=4) for _ in range(2)]
+    optim_wrapper.backward(sum(terms))
+    optim_wrapper.step()
+    assert model.weight.item() == pytest.approx(-2)
+
+
+def test_a_hand_written_loop_may_step_every_second_micro_batch():
+    model, optim_wrapper = one_weight(1)
+    for items in (1.0, 3.0):
+        optim_wrapper.backward(optim_wrapper.scale_loss(model(torch.full((1, 1), items)).sum(), weight=items))
+    optim_wrapper.step()
+    assert model.weight.item() == pytest.approx(-(1 * 1 + 3 * 3) / 4)
+
+
+def test_the_range_follows_the_weights_so_that_a_small_first_one_costs_little(twins, batches, loss_of):
+    model, _ = twins
+    optim_wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1), dtype="float16", loss_scale=1024)
+    for weight, batch in zip([1, *[1e6] * 7], batches, strict=True):
+        with optim_wrapper.optim_context(model):
+            loss = loss_of(model, batch)
+        optim_wrapper.update_params(loss, weight=weight)
+    assert optim_wrapper.skipped_steps <= 1

@@ -246,3 +246,145 @@ def test_a_state_of_another_shape_is_an_error(twins):
     state = wrapper_of(twins[0]).state_dict()
     with pytest.raises(ValueError, match="doesn't match the size"):
         wrapper_of(nn.Linear(1, 1)).load_state_dict(state)
+
+
+def simple(counts=2, weight=0.0, **kwargs):
+    """A model of one weight whose gradient is the input, and a wrapper with lr 1: what it learns is readable."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, weight)
+    return model, OptimWrapper(SGD(model.parameters(), lr=1.0), counts, **kwargs)
+
+
+def feed(model, optim_wrapper, *gradients, **kwargs):
+    for gradient in gradients:
+        optim_wrapper.update_params(model(torch.tensor([[gradient]])).sum(), **kwargs)
+    return model.weight.item()
+
+
+def test_a_window_goes_on_after_loading_without_initialising_counts():
+    model, first = simple(counts=3)
+    feed(model, first, 3.0, 3.0)
+    state = copy.deepcopy(first.state_dict())
+    model, second = simple(counts=3)
+    second.load_state_dict(state)
+    assert feed(model, second, 3.0) == -3.0
+    assert second.updates == 1
+
+
+@pytest.mark.parametrize("start", [0, 4])
+def test_a_new_start_inside_a_window_forgets_its_gradients(start):
+    model, optim_wrapper = simple()
+    feed(model, optim_wrapper, 100.0)
+    optim_wrapper.initialize_count_status(model, start, 10)
+    assert feed(model, optim_wrapper, 1.0, 1.0) == -1.0
+
+
+def test_initialising_at_the_true_place_keeps_the_gradients(caplog):
+    model, optim_wrapper = simple()
+    feed(model, optim_wrapper, 3.0)
+    optim_wrapper.initialize_count_status(model, 1, 10)
+    assert feed(model, optim_wrapper, 1.0) == -2.0
+    assert caplog.text == ""
+
+
+def test_rolling_back_to_a_boundary_forgets_the_gradients_since():
+    model, optim_wrapper = simple()
+    state = copy.deepcopy(optim_wrapper.state_dict())
+    feed(model, optim_wrapper, 100.0)
+    optim_wrapper.load_state_dict(state)
+    optim_wrapper.initialize_count_status(model, 0, 10)
+    assert feed(model, optim_wrapper, 1.0, 1.0) == -1.0
+
+
+def test_training_on_does_not_reach_into_a_state_saved_inside_a_window():
+    model, optim_wrapper = simple(counts=3)
+    feed(model, optim_wrapper, 3.0)
+    state = optim_wrapper.state_dict()
+    feed(model, optim_wrapper, 6.0)
+    assert state["accumulation"]["grads"][0].item() == 1.0
+    optim_wrapper.load_state_dict(state)
+    feed(model, optim_wrapper, 6.0)
+    assert state["accumulation"]["grads"][0].item() == 1.0
+
+
+@pytest.mark.parametrize(("counts", "end", "then"), [(2, 10, 1), (8, 10, 7), (4, 3, 2)])
+def test_a_window_resumed_under_another_length_is_still_a_mean(counts, end, then):
+    model, first = simple(counts=4)
+    feed(model, first, 1.0)
+    state = copy.deepcopy(first.state_dict())
+    model, second = simple(counts=counts)
+    second.load_state_dict(state)
+    second.initialize_count_status(model, 1, end)
+    assert feed(model, second, *[1.0] * then) == pytest.approx(-1.0)
+    assert second.updates == 1
+
+
+def test_zeroing_inside_a_window_leaves_the_mean_of_the_rest():
+    model, optim_wrapper = simple(counts=3)
+    feed(model, optim_wrapper, 100.0)
+    optim_wrapper.zero_grad()
+    assert feed(model, optim_wrapper, 2.0, 4.0) == -3.0
+
+
+def test_half_precision_gradients_are_clipped_by_a_norm_that_does_not_overflow():
+    model = nn.Linear(2, 1, bias=False, dtype=torch.float16)
+    nn.init.zeros_(model.weight)
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=1.0), clip_grad={"max_norm": 1.0})
+    optim_wrapper.update_params((model.weight * 6e4).sum())
+    assert optim_wrapper.last_grad_norm.item() == pytest.approx(6e4 * 2**0.5, rel=1e-3)
+    assert model.weight[0].tolist() == pytest.approx([-(0.5**0.5)] * 2, rel=1e-2)
+
+
+def test_an_infinite_max_norm_only_measures():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=1.0), clip_grad={"max_norm": "inf"})
+    optim_wrapper.update_params((model.weight * 2e19).sum())
+    assert model.weight.item() == pytest.approx(-2e19)
+
+
+def test_a_subclass_with_a_step_of_its_own_counts_updates_too():
+    class OwnStep(OptimWrapper):
+        def step(self, **kwargs):
+            self.optimizer.step()
+
+    model, _ = simple()
+    optim_wrapper = OwnStep(SGD(model.parameters(), lr=1.0), 2)
+    feed(model, optim_wrapper, 1.0, 1.0, 1.0, 1.0)
+    assert optim_wrapper.updates == 2
+
+
+def test_an_optimizer_that_needs_a_closure_gets_it_or_says_so():
+    model = nn.Linear(1, 1, bias=False)
+    optim_wrapper = OptimWrapper(torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe"))
+
+    def loss():
+        return (model(torch.ones(1, 1)) - 3).square().sum()
+
+    def closure():
+        optim_wrapper.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    with pytest.raises(ConfigError, match=r"LBFGS.*closure"):
+        optim_wrapper.update_params(loss())
+    optim_wrapper.update_params(loss(), step_kwargs={"closure": closure})
+    assert model.weight.item() == pytest.approx(3, abs=1e-4)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_contiguous_state_loads_into_a_channels_last_model(fused):
+    def trained(memory_format):
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 4, 3).to(memory_format=torch.contiguous_format)
+        first = OptimWrapper(SGD(model.parameters(), lr=0.1, momentum=0.9, fused=fused))
+        first.update_params(model(torch.randn(2, 3, 8, 8)).square().mean())
+        model = model.to(memory_format=memory_format)
+        second = OptimWrapper(SGD(model.parameters(), lr=0.1, momentum=0.9, fused=fused))
+        second.load_state_dict(first.state_dict())
+        images = torch.randn(2, 3, 8, 8).to(memory_format=memory_format)
+        second.update_params(model(images).square().mean())
+        return model.state_dict()
+
+    torch.testing.assert_close(trained(torch.channels_last), trained(torch.contiguous_format))

@@ -2,6 +2,7 @@
 
 from optwrap.optim.amp import AmpOptimWrapper
 from optwrap.optim.assignment import Assignment, format_table, param_groups, table, write_csv
+from optwrap.optim.build_schedule import build_schedule
 from optwrap.optim.clip import ClipNorm, ClipValue
 from optwrap.optim.constructors import DefaultOptimWrapperConstructor, build_optim_wrapper
 from optwrap.optim.hybrid import HybridOptimizer, HybridOptimWrapperConstructor
@@ -10,7 +11,7 @@ from optwrap.optim.multi import MultiOptimWrapperConstructor
 from optwrap.optim.named_state import load_named_options, load_named_state_dict, named_state_dict
 from optwrap.optim.params import NamedParam, walk
 from optwrap.optim.rules import ParamwiseRules, assign
-from optwrap.optim.schedule import Schedule, build_schedule
+from optwrap.optim.schedule import Schedule, ScheduleDict
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
@@ -29,6 +30,7 @@ __all__ = [
     "OptimWrapperDict",
     "ParamwiseRules",
     "Schedule",
+    "ScheduleDict",
     "assign",
     "build_optim_wrapper",
     "build_schedule",

@@ -90,11 +90,14 @@ class AmpOptimWrapper(OptimWrapper):
         hook = self.optimizer.register_step_post_hook(lambda *_: stepped.append(True))
         try:
             self.loss_scaler.step(self.optimizer, **kwargs)
+        except BaseException:
+            self.loss_scaler.update(self._scale())  # else it would refuse every later step
+            raise
         finally:
             hook.remove()
         self.loss_scaler.update(self.static_scale)
-        self.updates += len(stepped)
-        self.skipped_steps += 1 - len(stepped)
+        self.updates += bool(stepped)  # an optimizer that calls its parent's step runs the hook twice
+        self.skipped_steps += not stepped
 
     def state_dict(self) -> dict[str, Any]:
         """Return OptimWrapper's state dict and, with loss scaling, `loss_scaler`."""
@@ -105,13 +108,23 @@ class AmpOptimWrapper(OptimWrapper):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned, by this or by a plain OptimWrapper; a static scale stays."""
+        if self.loss_scaler is not None and self.static_scale is None:
+            if "loss_scaler" in state_dict:
+                self.loss_scaler.load_state_dict(copy.deepcopy(state_dict["loss_scaler"]))
+            else:
+                logger.warning("The state dict has no loss_scaler; loss scaling starts at its initial scale.")
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "loss_scaler"})
-        if self.loss_scaler is None or self.static_scale is not None:
-            return
-        if "loss_scaler" in state_dict:
-            self.loss_scaler.load_state_dict(copy.deepcopy(state_dict["loss_scaler"]))
-        else:
-            logger.warning("The state dict has no loss_scaler; loss scaling starts at its initial scale.")
+
+    def _scale(self) -> float:
+        return 1.0 if self.loss_scaler is None else self.loss_scaler.get_scale()
+
+    def _check_parallel(self) -> None:
+        super()._check_parallel()
+        if self.loss_scaler is not None and self._parallel.sharded_by_fsdp1:
+            raise ConfigError(
+                "dtype=float16: FSDP1 would look for overflows in each rank's shard by itself. Use FSDP2 "
+                "(fully_shard), or bfloat16."
+            )
 
     def _params_device(self) -> str:
         return self.param_groups[0]["params"][0].device.type
@@ -154,4 +167,4 @@ def _scaler_arguments(loss_scale: Any) -> dict[str, Any]:
                 f"loss_scale.{name}={loss_scale[name]!r}: GradScaler has no such argument."
                 f"{did_you_mean(name, _SCALER_ARGUMENTS)} It takes {', '.join(_SCALER_ARGUMENTS)}."
             )
-    return dict(loss_scale)
+    return {name: value for name, value in loss_scale.items() if value is not None}

@@ -1,12 +1,13 @@
 """Gradient clipping: the two strategies that `clip_grad` names."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from optwrap.errors import ConfigError, did_you_mean
 
@@ -21,7 +22,19 @@ class ClipNorm:
 
     def __call__(self, params: Iterable[Tensor]) -> Tensor:
         """Clip in place; return the total norm before clipping, on the gradients' device."""
-        return clip_grad_norm_(params, self.max_norm, self.norm_type, self.error_if_nonfinite)
+        params = list(params)
+        grads = [param.grad for param in params if param.grad is not None]
+        half = any(grad.dtype in (torch.float16, torch.bfloat16) for grad in grads)
+        if math.isfinite(self.max_norm) and not half:
+            return clip_grad_norm_(params, self.max_norm, self.norm_type, self.error_if_nonfinite)
+        if half:  # their own norm overflows at 65,504
+            norms = [torch.linalg.vector_norm(grad, self.norm_type, dtype=torch.float32) for grad in grads]
+            total = get_total_norm(norms, self.norm_type, self.error_if_nonfinite)
+        else:
+            total = get_total_norm(grads, self.norm_type, self.error_if_nonfinite)
+        if math.isfinite(self.max_norm):  # an infinite one only measures; inf / inf would be NaN
+            clip_grads_with_norm_(params, self.max_norm, total)
+        return total
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ def parse_clip_grad(cfg: Mapping[str, Any] | None) -> ClipNorm | ClipValue | Non
     >>> parse_clip_grad({"max_norm": 1.0})
     ClipNorm(max_norm=1.0, norm_type=2.0, error_if_nonfinite=False)
     """
+    if not isinstance(cfg, Mapping | None):
+        raise ConfigError(f"clip_grad={cfg!r}: it is a mapping, such as {{max_norm: 1.0}}; null: off.")
     given = {name: value for name, value in (cfg or {}).items() if value is not None}
     known = ["type", *(f.name for f in fields(ClipNorm)), *(f.name for f in fields(ClipValue))]
     for name, value in given.items():

@@ -98,18 +98,18 @@ class DefaultOptimWrapperConstructor:
     def assign(self, model: nn.Module, base: Mapping[str, Any]) -> list[Assignment]:
         """Return the options of every trainable parameter of `model`; `base` holds the optimizer's own."""
         rules = ParamwiseRules.from_config(self.paramwise_cfg)
-        decay_factors = [name for name in rules.factors if name.endswith("decay_mult")]
-        if decay_factors and "weight_decay" not in self.optimizer_cfg and not base.get("weight_decay"):
-            name = decay_factors[0]
+        factors = rules.decay_factors
+        if factors and "weight_decay" not in self.optimizer_cfg and not base.get("weight_decay"):
+            name, factor = next(iter(factors.items()))
             raise ConfigError(
-                f"{KEY}.{name}={rules.factors[name]!r}: the optimizer has no weight decay to multiply. Set "
+                f"{KEY}.{name}={factor!r}: the optimizer has no weight decay to multiply. Set "
                 "optim_wrapper.optimizer.weight_decay, or remove the factor."
             )
         return assign(walk(model), base, rules)
 
     def build_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Build the configured optimizer, `groups` as its first argument whatever that is called."""
-        return build(self.optimizer_cfg, "optim_wrapper.optimizer", groups)
+        return build_optimizer(self.optimizer_cfg, "optim_wrapper.optimizer", groups)
 
     def build_wrapper(self, optimizer: Optimizer) -> OptimWrapper:
         """Build the configured wrapper around `optimizer`."""
@@ -123,6 +123,21 @@ class DefaultOptimWrapperConstructor:
         except ConfigError as error:  # a wrapper names its arguments only, `clip_grad.max_norm`
             text = str(error)
             raise ConfigError(text if text.startswith("optim_wrapper") else f"optim_wrapper.{text}") from error
+
+
+def build_optimizer(cfg: Mapping[str, Any], key: str, groups: list[dict[str, Any]]) -> Optimizer:
+    """Build an optimizer on param groups.
+
+    Raises:
+        ConfigError: it refuses its arguments, or what was built is no optimizer.
+    """
+    try:
+        optimizer = build(cfg, key, groups)
+    except TypeError as error:  # a string where it compares numbers, or `params` given twice
+        raise ConfigError(f"{key}: {error}") from error
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigError(f"{key}._target_={cfg['_target_']}: this is no torch.optim.Optimizer.")
+    return optimizer
 
 
 def _optimizer_cfg(cfg: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ logger = logging.getLogger(__name__)
 
 
 class MicroBatches:
-    """How many micro-batches are done, and the window of `accumulative_counts` that the next one falls into.
+    """How many micro-batches are done, and how many of them the gradients now hold.
 
     A window ends at every multiple of `accumulative_counts`, and at `maximum` where that is known.
     """
@@ -14,12 +14,13 @@ class MicroBatches:
     def __init__(self, accumulative_counts: int) -> None:
         self.accumulative_counts = accumulative_counts
         self.done = 0
+        self.held = 0
         self.maximum: int | None = None
-        self._first = 0  # the count at which the gradients held now began, where that is inside a window
-        self._restored = 0  # micro-batches whose gradients a state dict brought back
 
     def start(self, done: int, maximum: int | None) -> None:
-        """Begin a run of `maximum` micro-batches (None: unknown) of which `done` lie behind.
+        """Begin or go on with a run of `maximum` micro-batches (None: unknown) of which `done` lie behind.
+
+        Gradients that are held stay held if they reach back to where the window of `done` began.
 
         Raises:
             ValueError: `done` is negative or larger than `maximum`.
@@ -27,36 +28,36 @@ class MicroBatches:
         if done < 0 or (maximum is not None and done > maximum):
             raise ValueError(f"init_counts={done} must lie between 0 and max_counts={maximum}.")
         self.done, self.maximum = done, maximum
-        self._first = done - self._restored
-        if (lost := done % self.accumulative_counts - self._restored) > 0:
+        missing = done % self.accumulative_counts
+        if self.held == missing:
+            return
+        self.held = 0
+        if missing:
             logger.warning(
                 "Starting at micro-batch %d, inside a window of %d: the gradients of %d micro-batches are not "
                 "there, so the first update is the mean of the others.",
-                *(done, self.accumulative_counts, lost),
+                *(done, self.accumulative_counts, missing),
             )
 
-    def restore(self, held: int) -> None:
-        """Tell that the gradients of the last `held` micro-batches are there again, whatever was before."""
-        self._restored = held
-        self._first = self.done - held
+    def restore(self, done: int, held: int) -> None:
+        """Go on after `done` micro-batches, with the gradients of the last `held` of them."""
+        self.done, self.held = done, held
 
     def advance(self) -> None:
         """Count one micro-batch."""
         self.done += 1
-        self._restored = 0
+        self.held = 0 if self.ends_window(self.done) else self.held + 1
 
     def ends_window(self, count: int) -> bool:
         """Whether a window ends after `count` micro-batches."""
         return count % self.accumulative_counts == 0 or count == self.maximum
 
-    def window(self) -> tuple[int, int]:
-        """Return the next micro-batch's position in its window, from 0, and the window's length."""
-        begin = self.done - self.done % self.accumulative_counts
-        end = begin + self.accumulative_counts
+    def window_length(self) -> int:
+        """Return how many micro-batches the next one's update is made of."""
+        end = self.done - self.done % self.accumulative_counts + self.accumulative_counts
         if self.maximum is not None:
             end = min(end, self.maximum)
-        begin = max(begin, self._first)
-        return self.done - begin, end - begin
+        return self.held + end - self.done
 
     def check_room(self) -> None:
         """Raise ValueError if there is no next micro-batch."""

@@ -9,9 +9,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError
-from optwrap.instantiate import build, plain
+from optwrap.instantiate import plain
 from optwrap.optim.assignment import Assignment, param_groups
-from optwrap.optim.constructors import DefaultOptimWrapperConstructor, check_trainable
+from optwrap.optim.constructors import DefaultOptimWrapperConstructor, build_optimizer, check_trainable
 from optwrap.optim.params import NamedParam, walk
 from optwrap.optim.rules import ParamwiseRules, assign, check_matches
 from optwrap.optim.wrapper import OptimWrapper
@@ -130,7 +130,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return [replace(each, rule=f"{name}: {each.rule}") for each in assignments]
 
     def _build_part(self, part: str, groups: list[dict[str, Any]]) -> Optimizer:
-        return build(self.optimizer_cfgs[part], _key(part), groups)
+        return build_optimizer(self.optimizer_cfgs[part], _key(part), groups)
 
 
 def hidden_matrices(params: Sequence[NamedParam], head: Sequence[str] = ()) -> list[NamedParam]:

@@ -35,5 +35,9 @@ def _is_deformable(module: nn.Module) -> bool:
 
 
 def is_bias(param: NamedParam) -> bool:
-    """Whether the parameter is a bias, those of norm layers and of offset convs excluded."""
-    return param.name.rpartition(".")[2] == "bias" and not is_norm(param) and not is_offset_conv(param)
+    """Whether the parameter is a bias, those of norm layers and of offset convs excluded.
+
+    That is `bias`, attention's `in_proj_bias` and a recurrent layer's `bias_ih_l0`, but no table of biases.
+    """
+    named = param.attribute == "bias" or param.attribute.endswith("_bias") or param.attribute.startswith("bias_")
+    return named and not is_norm(param) and not is_offset_conv(param)

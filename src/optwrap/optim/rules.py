@@ -49,6 +49,8 @@ class ParamwiseRules:
                 )
             if name.endswith("_mult"):
                 _check_factor(f"{KEY}.{name}", value)
+            if name in ("bypass_duplicate", "strict") and not isinstance(value, bool):
+                raise ConfigError(f"{KEY}.{name}={value!r}: it is true or false.")
         custom_keys = cfg.pop("custom_keys", None) or {}
         for key, options in custom_keys.items():
             _check_custom_key(key, options)
@@ -59,6 +61,15 @@ class ParamwiseRules:
         """The factors that are set, by field name."""
         every = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_mult")}
         return {name: value for name, value in every.items() if value is not None}
+
+    @property
+    def decay_factors(self) -> dict[str, float]:
+        """The factors on weight decay that are set, those of custom keys included, by their place."""
+        own = {name: factor for name, factor in self.factors.items() if name.endswith("decay_mult")}
+        for key, options in self.custom_keys.items():
+            if options.get("decay_mult") is not None:
+                own[f"custom_keys.{key}.decay_mult"] = options["decay_mult"]
+        return own
 
     def __bool__(self) -> bool:
         return bool(self.factors or self.custom_keys)
@@ -154,14 +165,19 @@ def _first_set(rules: ParamwiseRules, *names: str) -> str | None:
     return next((name for name in names if getattr(rules, name) is not None), None)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _check_factor(key: str, value: Any) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and 0 <= value < float("inf")):
+    if value is not None and not (_is_number(value) and 0 <= value < float("inf")):
         raise ConfigError(f"{key}={value!r}: a factor is a number from 0 up. Null switches the rule off.")
 
 
 def _check_custom_key(key: str, options: Any) -> None:
     where = f"{KEY}.custom_keys.{key}"
+    if not key:
+        raise ConfigError(f"{KEY}.custom_keys: an empty key would match every parameter; use lr_mult, decay_mult.")
     if not isinstance(options, Mapping):
         raise ConfigError(f"{where}={options!r}: a custom key holds options. Write {{{key}: {{lr_mult: 0.1}}}}.")
     for name, value in options.items():
@@ -188,6 +204,13 @@ def _check_options(rules: ParamwiseRules, base: Mapping[str, Any]) -> None:
                 f"{where}={value!r}: the optimizer has no option {option!r}.{did_you_mean(name, have)} "
                 f"Options here: {', '.join(have)}."
             )
+        number = isinstance(base[option], int | float) and not isinstance(base[option], bool)
+        if (
+            number
+            and value is not None
+            and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0)
+        ):
+            raise ConfigError(f"{where}={value!r}: it must be a number from 0 up, as the optimizer's {option} is.")
         if option == "weight_decay" and option != name and base[option] == 0:
             logger.warning("%s=%r multiplies a weight decay of 0: it has no effect.", where, value)
 

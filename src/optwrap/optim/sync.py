@@ -17,6 +17,30 @@ def parallel_modules(model: nn.Module) -> list[nn.Module]:
     return [found for child in model.children() for found in parallel_modules(child)]
 
 
+class ParallelModules:
+    """The data-parallel modules of every model that a wrapper has seen: a GAN's has several.
+
+    `all` is None until a model was seen, and empty where none is data-parallel.
+    """
+
+    def __init__(self) -> None:
+        self.all: list[nn.Module] | None = None
+        self._of_model: dict[nn.Module, list[nn.Module]] = {}
+
+    def see(self, model: nn.Module) -> list[nn.Module]:
+        """Return the data-parallel modules of `model`, and remember them."""
+        if model not in self._of_model:
+            self._of_model[model] = found = parallel_modules(model)
+            known = self.all or []
+            self.all = known + [module for module in found if module not in known]
+        return self._of_model[model]
+
+    @property
+    def sharded_by_fsdp1(self) -> bool:
+        """Whether gradients are plain shards, which only FSDP1 itself can reduce over processes."""
+        return any(isinstance(module, FullyShardedDataParallel) for module in self.all or ())
+
+
 @contextlib.contextmanager
 def no_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Hold back the averaging of `modules`; DDP reads this in the forward, FSDP in the backward pass."""
@@ -58,7 +82,7 @@ def _group(modules: Sequence[nn.Module] | None) -> dist.ProcessGroup | None:
 
 
 def scalar(value: float | Tensor, device: torch.device) -> Tensor:
-    """Return `value` as a detached float32 scalar on `device`, without waiting for the device."""
+    """Return `value` as a new float32 scalar on `device`, without waiting for the device."""
     if isinstance(value, Tensor):
-        return value.detach().to(device, torch.float32, non_blocking=True).reshape(())
+        return value.detach().to(device, torch.float32, non_blocking=True, copy=True).reshape(())
     return torch.full((), float(value), device=device)

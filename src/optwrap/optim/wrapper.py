@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-import math
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError
+from optwrap.optim.accumulation import AccumulationWindow
 from optwrap.optim.assignment import Assignment
-from optwrap.optim.clip import multiply_grads, parse_clip_grad
-from optwrap.optim.counts import MicroBatches
-from optwrap.optim.sync import no_sync, parallel_modules, set_fsdp2_sync
-from optwrap.optim.weighted import WeightedWindow
+from optwrap.optim.clip import parse_clip_grad
+from optwrap.optim.layout import align_strides
+from optwrap.optim.sync import ParallelModules, no_sync, set_fsdp2_sync
 
 
 class OptimWrapper:
@@ -50,25 +50,30 @@ class OptimWrapper:
         if type(accumulative_counts) is not int or accumulative_counts < 1:
             raise ConfigError(f"accumulative_counts={accumulative_counts!r}: it must be a whole number from 1 up.")
         self.optimizer = optimizer
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self.clip_grad = parse_clip_grad(clip_grad)
         self.assignments: list[Assignment] = []
         self.updates = 0
         self.skipped_steps = 0
         self.last_grad_norm: Tensor | None = None
-        self._counts = MicroBatches(accumulative_counts)
-        self._weighted = WeightedWindow()
-        self._model: nn.Module | None = None
-        self._parallel: list[nn.Module] | None = None
+        self._window = AccumulationWindow(accumulative_counts)
+        self._parallel = ParallelModules()
 
     @property
     def accumulative_counts(self) -> int:
         """Micro-batches that make an update."""
-        return self._counts.accumulative_counts
+        return self._window.counts.accumulative_counts
 
     @property
     def inner_count(self) -> int:
         """Micro-batches so far."""
-        return self._counts.done
+        return self._window.counts.done
+
+    @property
+    def max_counts(self) -> int | None:
+        """Micro-batches of the whole run; None where unknown."""
+        return self._window.counts.maximum
 
     # Training ---------------------------------------------------------------------------------------------
 
@@ -93,32 +98,30 @@ class OptimWrapper:
         """
         self.backward(self.scale_loss(loss, weight))
         if self.should_update():
+            before = self.updates, self.skipped_steps
             self.step(**(step_kwargs or {}))
+            if (self.updates, self.skipped_steps) == before:  # a subclass's step counts as one too
+                self.updates += 1
             self.zero_grad(**(zero_kwargs or {}))
 
     def scale_loss(self, loss: Tensor, weight: float | Tensor | None = None) -> Tensor:
         """Return the normalised loss: divided by the length of its window, or weighted by its items."""
-        self._counts.check_room()
-        position, length = self._counts.window()
-        if position == 0:
-            self._weighted.clear()
-        elif (weight is None) != (self._weighted.total is None):
-            raise ValueError("Give every micro-batch of an update a weight, or none of them.")
-        if weight is not None:
-            _check_weight(weight)
-            return self._weighted.weigh(loss, weight, self.accumulative_counts, self._parallel)
-        return loss if length == 1 else loss / length
+        return self._window.normalise(loss, weight, self._params(), self._parallel.all)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Differentiate `loss` and count one micro-batch; gradients are averaged only if it updates."""
-        self._counts.check_room()
-        hold = self._parallel if self._parallel and not self.should_sync() else ()
-        with no_sync(hold):
+        self._window.counts.check_room()
+        with no_sync(() if self.should_sync() else self._parallel.all or ()):
             loss.backward(**kwargs)
-        self._counts.advance()
+        self._window.count()
 
     def step(self, **kwargs: Any) -> None:
         """Finish the gradients (weighted mean, clipping) and step the optimizer."""
+        if self._needs_closure and "closure" not in kwargs:
+            raise ConfigError(
+                f"{type(self.optimizer).__name__} evaluates the loss again: update_params needs "
+                "step_kwargs={'closure': ...}. Where a task does not give one, choose another optimizer."
+            )
         self._finish_grads()
         self.optimizer.step(**kwargs)
         self.updates += 1
@@ -126,27 +129,27 @@ class OptimWrapper:
     def zero_grad(self, **kwargs: Any) -> None:
         """Zero the gradients, as `optimizer.zero_grad(**kwargs)`."""
         self.optimizer.zero_grad(**kwargs)
+        self._window.clear()
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run the forward pass of `model` inside; holds back gradient averaging between updates."""
-        if model is not self._model:
-            self._model, self._parallel = model, parallel_modules(model)
-        if not self._parallel:
+        modules = self._see(model)
+        if not modules:  # nothing to hold back
             yield
             return
         sync = self.should_sync()
-        set_fsdp2_sync(self._parallel, sync)
-        with no_sync(() if sync else self._parallel):
+        set_fsdp2_sync(modules, sync)
+        with no_sync(() if sync else modules):
             yield
 
     def should_update(self) -> bool:
         """Whether the micro-batches so far end a window."""
-        return self._counts.ends_window(self.inner_count)
+        return self._window.counts.ends_window(self.inner_count)
 
     def should_sync(self) -> bool:
         """Whether the next micro-batch ends a window, so that its gradients must be averaged."""
-        return self._counts.ends_window(self.inner_count + 1)
+        return self._window.counts.ends_window(self.inner_count + 1)
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int | None) -> None:
         """Tell how many micro-batches lie behind, and how many there are in all (None or -1: unknown).
@@ -154,8 +157,11 @@ class OptimWrapper:
         Raises:
             ValueError: `init_counts` is negative or larger than `max_counts`.
         """
-        self._counts.start(init_counts, None if max_counts == -1 else max_counts)
-        self._model, self._parallel = model, parallel_modules(model)
+        held = self._window.counts.held
+        self._window.counts.start(init_counts, None if max_counts == -1 else max_counts)
+        if self._window.counts.held < held:  # a new run, not the rest of this one
+            self.zero_grad()
+        self._see(model)
 
     # Hyperparameters --------------------------------------------------------------------------------------
 
@@ -175,15 +181,18 @@ class OptimWrapper:
     # State ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimizer's own state dict; inside a window, `accumulation` adds what it holds so far."""
+        """Return the optimizer's own state dict; inside a window, `accumulation` adds what it holds so far.
+
+        Raises:
+            ValueError: inside a window of a data-parallel model, whose gradients differ between processes.
+        """
         state = self.optimizer.state_dict()
-        position, _ = self._counts.window()
-        if position > 0 and not self.should_update():
-            state["accumulation"] = {
-                "micro_batches": position,
-                "items": None if self._weighted.total is None else self._weighted.state_dict(),
-                "grads": [None if p.grad is None else p.grad.clone() for p in self._params()],
-            }
+        if self._window.counts.held:
+            if self._parallel.all:
+                raise ValueError(
+                    "Save a data-parallel run after an update (should_update()), not inside a window."
+                )
+            state["accumulation"] = self._window.state_dict(self._params(), self._scale())
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -194,35 +203,38 @@ class OptimWrapper:
         """
         state = {name: value for name, value in state_dict.items() if name != "accumulation"}
         self.optimizer.load_state_dict(copy.deepcopy(state))
+        align_strides(self.optimizer)
         accumulation = state_dict.get("accumulation")
-        self._weighted.clear()
-        self._counts.restore(0 if accumulation is None else accumulation["micro_batches"])
-        if accumulation is None:
-            return
-        for param, grad in zip(self._params(), accumulation["grads"], strict=True):
-            param.grad = None if grad is None else grad.to(param.device, copy=True)
-        if accumulation["items"] is not None:
-            self._weighted.load_state_dict(accumulation["items"])
+        if accumulation is not None:
+            self._window.load_state_dict(accumulation, self._params(), self._scale())
+        elif self._window.counts.held:  # rolled back: these gradients are of another course
+            self.zero_grad()
 
     # Inside -----------------------------------------------------------------------------------------------
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
 
+    def _scale(self) -> float:
+        """By what the gradients now held are larger than they should be."""
+        return 1.0
+
+    def _see(self, model: nn.Module) -> list[nn.Module]:
+        modules = self._parallel.see(model)
+        if modules:
+            self._check_parallel()
+        return modules
+
+    def _check_parallel(self) -> None:
+        if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
+            raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
+
     def _finish_grads(self) -> None:
-        if self._weighted.total is not None:
-            grads = [param.grad for param in self._params() if param.grad is not None]
-            multiply_grads(grads, self._weighted.factor(self._parallel))
-            self._weighted.clear()
+        params = self._params()
+        self._window.finish(params, self._parallel.all)
         if self.clip_grad is not None:
-            norm = self.clip_grad(self._params())
+            norm = self.clip_grad(params)
             self.last_grad_norm = self.last_grad_norm if norm is None else norm
-
-
-def _check_weight(weight: float | Tensor) -> None:
-    # A tensor stays unread: that would wait for the device.
-    if not isinstance(weight, Tensor) and not (weight >= 0 and math.isfinite(weight)):
-        raise ValueError(f"weight={weight!r} must be a finite number of items, 0 or more.")
 
 
 def _momentum(group: Mapping[str, Any]) -> Any:
