@@ -46,6 +46,9 @@ def evaluate_run(folder: Path, cfg: DictConfig, split: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        sys.exit()
     try:
         main(sys.argv[1:])
     except ConfigError as error:

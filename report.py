@@ -32,6 +32,9 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        sys.exit()
     try:
         main(sys.argv[1:])
     except ConfigError as error:

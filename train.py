@@ -13,7 +13,7 @@ def main(cfg: DictConfig) -> float:
     """Build what the config names, train, evaluate, record; return the objective, for sweepers."""
     # Imported here: tab completion and --help answer without loading torch.
     from optwrap.instantiate import build
-    from optwrap.optim import build_optim_wrapper, build_schedule, named_state_dict
+    from optwrap.optim import build_optim_wrapper, build_schedule
     from optwrap.run import checkpoint, setup
     from optwrap.run.evaluation import check_objective, evaluate, write_artifacts
     from optwrap.run.loaders import batch_size, batches, make_loaders
@@ -41,26 +41,19 @@ def main(cfg: DictConfig) -> float:
     optim_wrapper.initialize_count_status(model, 0, plan.micro_batches)
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with Recorder(folder, plan, optim_wrapper, **cfg.logger) as recorder:
+    logger = {"train_rows": cfg.logger.train_rows, "tensorboard": cfg.logger.tensorboard}
+    with Recorder(folder, plan, optim_wrapper, **logger) as recorder:
         training = batches(loaders.train, device, cfg.channels_last, limit=plan.micro_batches)
         for count, batch in enumerate(training, start=1):
             stats = task.train_step(batch, optim_wrapper)
+            recorder.train_step(stats, batch_size(batch), count)  # with the lr that the update was made with
             schedule.step()
-            recorder.train_step(stats, batch_size(batch), count)
             if plan.evaluates_after(count):
                 metrics = evaluate(task, batches(loaders.val, device, cfg.channels_last))
                 recorder.evaluation("val", metrics, count)
                 write_artifacts(task, folder, plan.update_after(count))
                 schedule.step_on_metric(metrics[cfg.objective.removeprefix("val/").removeprefix("test/")])
-                checkpoint.save(
-                    folder / FILES["checkpoint"],
-                    {
-                        "model": model.state_dict(),
-                        "optim_wrapper": named_state_dict(optim_wrapper),
-                        "schedule": schedule.state_dict(),
-                        "micro_batches": count,
-                    },
-                )
+                checkpoint.save_run(folder / FILES["checkpoint"], model, optim_wrapper, schedule, count)
         recorder.evaluation("test", evaluate(task, batches(loaders.test, device, cfg.channels_last)), count)
     return recorder.finish(cfg.seed, cfg.objective)
 

@@ -151,6 +151,34 @@ def test_evaluate_finds_the_metrics_of_the_run_again(train, capsys):
     assert "test/accuracy" in capsys.readouterr().out
 
 
+def test_rows_say_the_lr_that_their_update_was_made_with(train):
+    folder = train(*QUICK, "log_every=1", "optim_wrapper.optimizer.lr=0.6", "schedule.lr.warmup=5")
+    lrs = [float(row["lr"]) for row in rows(folder) if row["split"] == "train"]
+    assert lrs == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+
+
+def test_a_run_whose_micro_batches_fill_no_whole_number_of_windows_loses_none(train):
+    folder = train("epochs=1", "batch_size=300", "optim_wrapper=[sgd,accum2]", "device=cpu")
+    assert result(folder)["micro_batches"] == 3
+    assert result(folder)["updates"] == 2
+
+
+def test_plateau_schedules_see_the_evaluations(train):
+    folder = train(
+        *QUICK, "eval_every=1", "schedule=ReduceLROnPlateau", "schedule.lr.patience=0", "schedule.lr.mode=max",
+        "schedule.lr.threshold=10", "log_every=1",
+    )  # fmt: skip
+    lrs = [float(row["lr"]) for row in rows(folder) if row["split"] == "train"]
+    assert lrs[-1] < lrs[0]
+
+
+def test_two_runs_do_not_share_a_folder(train, capsys, tmp_path):
+    folder = train(*QUICK)
+    before = (folder / "metrics.csv").read_text()
+    assert "already holds a run" in fails(train, capsys, *QUICK, f"hydra.run.dir={folder}")
+    assert (folder / "metrics.csv").read_text() == before
+
+
 def test_a_diverging_run_names_the_update_and_what_to_try(train, capsys):
     said = fails(train, capsys, *QUICK, "optim_wrapper.optimizer.lr=1e30", "schedule=constant")
     assert "NaN or inf since epoch 1, update" in said
@@ -180,6 +208,14 @@ def test_a_diverging_run_names_the_update_and_what_to_try(train, capsys):
         ("objective=val/acc", "val/accuracy"),
         ("schedule=cosin", "cosine"),
         ("model.num_classes=7", "num_classes"),
+        ("model.width=abc", "model.width='abc': expected int"),
+        ("model.width=0", "model.width=0"),
+        ("data.num_classes=ten", "data.num_classes='ten': expected int"),
+        ("data.augment=maybe", "data.augment='maybe': expected bool or"),
+        ("schedule.lr.warmup=x", "schedule.lr.warmup='x': expected float"),
+        ("seed=99999999999999999999", "seed=99999999999999999999"),
+        ("batch_size=1", "batch_size=1"),
+        ("optim_wrapper=LBFGS", "closure"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_message_that_names_it(override, said, train, capsys):

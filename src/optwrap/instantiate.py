@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from optwrap.argument_types import describe, fits, type_hints
 from optwrap.errors import ConfigError, did_you_mean
 
 
@@ -45,7 +46,7 @@ def partial(cfg: Mapping[str, Any], key: str) -> Callable[..., Any]:
     if missing:
         raise ConfigError(f"{key}.{missing[0]} is not set: {target} needs a value, as in {key}.{missing[0]}=...")
     arguments = {name: value for name, value in cfg.items() if not name.startswith("_")}
-    _check_arguments(target if callable(target) else locate(str(target), f"{key}._target_"), list(arguments), key)
+    _check_arguments(target if callable(target) else locate(str(target), f"{key}._target_"), arguments, key)
     if callable(target):  # from Python; Hydra would turn it into its import path, which a local class lacks
         return functools.partial(target, **arguments)
     try:
@@ -81,7 +82,7 @@ def locate(path: str, key: str) -> Any:
         # Through instantiate, which refuses dangerous targets, as get_object does not.
         return hydra.utils.instantiate({"_target_": path, "_partial_": True}).func
     except HydraException as error:
-        hint = _nearest_in_module(module_path, name)
+        hint = "" if "blocklisted" in str(error) else _nearest_in_module(module_path, name)
         raise ConfigError(
             f"{key}={path!r}: cannot be imported ({_first_line(error)}).{hint} "
             "It takes the import path of a class or function, such as torch.optim.SGD."
@@ -106,7 +107,7 @@ def _blame(key: str, arguments: Mapping[str, Any], message: str) -> str:
     return f"{key}.{quoted[0]}={numbers[quoted[0]]}" if len(quoted) == 1 else key
 
 
-def _check_arguments(target: Callable[..., Any], given: list[str], key: str) -> None:
+def _check_arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str) -> None:
     known = argument_names(target)
     for name in given if known is not None else []:
         if name not in known:  # type: ignore[operator]
@@ -115,6 +116,10 @@ def _check_arguments(target: Callable[..., Any], given: list[str], key: str) -> 
                 f"{key}.{name}: {owner} has no argument {name!r}.{did_you_mean(name, known or [])} "
                 f"Its arguments: {', '.join(known or []) or 'none'}."
             )
+    hints = type_hints(target)
+    for name, value in given.items():
+        if name in hints and not fits(value, hints[name]):
+            raise ConfigError(f"{key}.{name}={value!r}: expected {describe(hints[name])}.")
 
 
 def _nearest_in_module(module_path: str, name: str) -> str:
@@ -126,8 +131,10 @@ def _nearest_in_module(module_path: str, name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return first.partition(", set env var")[0].rstrip(":.")
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    if "blocklisted" in lines[0]:
+        return f"{lines[0].partition(' because')[0]} by Hydra"
+    return lines[0].partition(", set env var")[0].rstrip(":.")
 
 
 def _copy(value: Any) -> Any:

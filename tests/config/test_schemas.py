@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, ValidationError
 
 from optwrap.config import schemas
 from optwrap.config.help import field_docs
@@ -16,17 +17,35 @@ def test_every_field_is_documented(cls: type) -> None:
     assert field_docs(cls).keys() == own
 
 
-def test_amp_schema_leaves_every_inherited_field_alone() -> None:
-    amp = OmegaConf.structured(schemas.AmpOptimWrapperConfig)
-    for item in dataclasses.fields(schemas.OptimWrapperConfig):
-        if item.name != "_target_":
-            assert OmegaConf.is_missing(amp, item.name), item.name
+@pytest.mark.parametrize(
+    ("addition", "base"),
+    [
+        (schemas.AmpOptimWrapperConfig, schemas.OptimWrapperConfig),
+        (schemas.HybridOptimWrapperConfig, schemas.OptimWrapperConfig),
+        (schemas.LayerDecayParamwiseConfig, schemas.ParamwiseConfig),
+    ],
+)
+def test_an_addition_leaves_every_inherited_field_alone(addition: type, base: type) -> None:
+    node = schemas.addition(addition)
+    inherited = {item.name for item in dataclasses.fields(base)} - set(addition.__annotations__)
+    assert inherited
+    for name in inherited:
+        assert OmegaConf.is_missing(node, name), name
 
 
 def test_amp_schema_keeps_what_was_set_before_it() -> None:
     plain = OmegaConf.structured(schemas.OptimWrapperConfig(optimizer={"lr": 1}, accumulative_counts=3))
-    merged = OmegaConf.merge(plain, schemas.AmpOptimWrapperConfig)
+    merged = OmegaConf.merge(plain, schemas.addition(schemas.AmpOptimWrapperConfig))
     assert (merged.accumulative_counts, merged.optimizer.lr, merged.loss_scale) == (3, 1, "dynamic")
+
+
+def test_a_new_wrapper_among_several_has_every_field_and_no_other() -> None:
+    several = OmegaConf.merge(schemas.several_wrappers(), {"encoder": {"optimizer": {"lr": 1}}})
+    assert (several.encoder.accumulative_counts, several.encoder.clip_grad.max_norm) == (1, None)
+    with pytest.raises(ConfigKeyError, match="acumulative_counts"):
+        OmegaConf.merge(several, {"encoder": {"acumulative_counts": 2}})
+    with pytest.raises(ValidationError):
+        OmegaConf.merge(several, {"accumulative_counts": 2})
 
 
 def test_clipping_and_paramwise_factors_are_off_but_can_be_set_below() -> None:

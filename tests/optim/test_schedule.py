@@ -106,6 +106,17 @@ def test_one_cycle_moves_momentum_too(optimizer, option):
     assert optim_wrapper.get_momentum()["momentum"] == [pytest.approx(0.85, abs=0.01)]
 
 
+def test_one_cycle_peaks_at_each_param_groups_own_lr():
+    model, optim_wrapper = setup(groups=2)
+    cfg = {"_target_": TORCH + "OneCycleLR", "max_lr": "???", "pct_start": 0.5}
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, micro_batches=11)
+    peaks = [0.0, 0.0]
+    for _ in range(10):
+        run(model, optim_wrapper, schedule, 1)
+        peaks = [max(pair) for pair in zip(peaks, optim_wrapper.get_lr()["lr"], strict=True)]
+    assert peaks == pytest.approx([0.1, 0.2], rel=0.05)
+
+
 def test_any_hyperparameter_can_be_scheduled_beside_the_learning_rate():
     model, optim_wrapper = setup()
     cfg = {

@@ -1,3 +1,4 @@
+import collections
 from types import SimpleNamespace
 
 import pytest
@@ -77,3 +78,11 @@ def test_nested_batches_move_and_images_become_channels_last():
     assert moved["pair"][1].shape == (2,)
     assert moved["name"] == "x"
     assert batch_size({"pair": [images, labels]}) == batch_size(images) == 2
+
+
+def test_tuples_keep_their_kind_and_samples_are_counted_by_the_first_tensor():
+    pair = collections.namedtuple("Pair", "name image")("x", torch.zeros(3, 1))
+    moved = to_device(pair, CPU)
+    assert type(moved) is type(pair)
+    assert batch_size(pair) == 3
+    assert batch_size(["no", "tensor"]) == 0

@@ -39,7 +39,7 @@ def test_the_first_bad_loss_is_named_by_epoch_and_update(bad):
 def test_grad_norm_is_measured_before_clipping_by_norm(clip_grad):
     model = nn.Linear(3, 1)
     optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.0), clip_grad=clip_grad)
-    norm = GradNorm(optim_wrapper, every=2)
+    norm = GradNorm(optim_wrapper, lambda update: update == 2)
     values = []
     for scale in (1.0, 2.0, 3.0):
         optim_wrapper.update_params(scale * model(torch.ones(1, 3)).sum())
@@ -56,7 +56,7 @@ def test_grad_norm_is_measured_before_clipping_by_norm(clip_grad):
 def test_a_closed_grad_norm_measures_nothing():
     model = nn.Linear(3, 1)
     optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.0))
-    norm = GradNorm(optim_wrapper, every=1)
+    norm = GradNorm(optim_wrapper, lambda update: True)
     norm.close()
     optim_wrapper.update_params(model(torch.ones(1, 3)).sum())
     assert norm.value is None

@@ -89,3 +89,27 @@ def test_several_wrappers_have_columns_of_their_own(tmp_path):
     run(tmp_path, wrappers)
     assert (rows(tmp_path)[0]["gen.lr"], rows(tmp_path)[0]["disc.lr"]) == ("0.1", "0.2")
     assert "lr" not in rows(tmp_path)[0]
+
+
+def test_a_folder_in_which_a_run_has_written_is_refused(tmp_path, optim_wrapper):
+    run(tmp_path, optim_wrapper)
+    before = (tmp_path / "metrics.csv").read_text()
+    with pytest.raises(ConfigError, match=r"hydra.run.dir=.*already holds a run"):
+        run(tmp_path, optim_wrapper)
+    assert (tmp_path / "metrics.csv").read_text() == before
+
+
+def test_a_run_whose_every_step_was_skipped_is_no_success(tmp_path, optim_wrapper):
+    optim_wrapper.skipped_steps = 4
+    with pytest.raises(ConfigError, match="all 4 steps were skipped"):
+        run(tmp_path, optim_wrapper)
+
+
+def test_a_bad_loss_between_rows_stops_the_run_before_its_evaluation(tmp_path, optim_wrapper):
+    plan = Plan(micro_batches=4, per_epoch=2, accumulative_counts=1, log_every=4, eval_every=None)
+    nan = {"loss": torch.tensor(float("nan"))}
+    with Recorder(tmp_path, plan, optim_wrapper, train_rows=True, tensorboard=False) as recorder:
+        recorder.train_step(nan, 8, 1)
+        with pytest.raises(ConfigError, match="update 1"):
+            recorder.train_step(nan, 8, 2)
+    assert rows(tmp_path) == []

@@ -50,3 +50,9 @@ def test_channels_last_and_compile_keep_the_names():
     placed = place(model, torch.device("cpu"), channels_last=True, compile_model=True)
     assert placed[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert [name for name, _ in placed.named_parameters()] == ["0.weight", "0.bias"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**70])
+def test_a_seed_that_no_generator_takes_is_an_error(seed):
+    with pytest.raises(ConfigError, match=f"seed={seed}"):
+        seed_everything(seed, deterministic=False)

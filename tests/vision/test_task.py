@@ -106,7 +106,7 @@ def test_a_nan_in_evaluation_shows(batch):
 @pytest.mark.parametrize("step", ["train", "eval"])
 def test_an_output_that_does_not_fit_names_shapes_and_keys(batch, model, shape, step):
     task = ClassificationTask(model, num_classes=3)
-    with pytest.raises(ConfigError, match=rf"{shape}.*\(6, 3\).*data\.num_classes=3.*model\.num_classes=3"):
+    with pytest.raises(ConfigError, match=rf"{shape}.*\(6, 3\).*task\.num_classes=3.*model\.num_classes"):
         task.train_step(batch, RecordingWrapper()) if step == "train" else task.eval_step(batch)
 
 

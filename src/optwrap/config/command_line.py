@@ -1,15 +1,19 @@
 """What was typed, and what Hydra's config groups offer: the facts that error messages are made of."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from hydra.types import RunMode
+
+from optwrap.config.sources import WRAPPER
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,39 @@ class CommandLine:
         with self._loader() as loader:
             return [f"{parent}/{name}".lstrip("/") for name in loader.list_groups(parent)]
 
-    def schemas_of(self, group: str, option: str) -> list[str]:
-        """Return what an option mounts of the group `schema`: `optimizer/SGD` for the mixin sgd."""
-        with self._loader() as loader:
-            defaults = loader.compute_defaults_list(self.config_name, [f"{group}={option}"], RunMode.RUN)
-        paths = [str(default.config_path) for default in defaults.defaults]
-        return [path.removeprefix("schema/") for path in paths if path.startswith("schema/")]
+    def chosen(self, group: str) -> list[str]:
+        """Return a group's options as typed (the first list of a sweep), else as the config files have them."""
+        if typed := self.choices(group):
+            return typed[0]
+        listed = [item for item in self._defaults(self.overrides) if not str(item.parent).startswith(f"{group}/")]
+        paths = [str(item.config_path) for item in listed]
+        options = [path.removeprefix(f"{group}/") for path in paths if path.startswith(f"{group}/")]
+        return [option for option in options if group != WRAPPER or "/" not in option]
+
+    def sub_wrappers(self) -> list[str]:
+        """Return the names of the wrappers inside `optim_wrapper`: generator and discriminator for gan."""
+        # Less the choices for one of them: a misspelt one would have Hydra refuse the whole list.
+        overrides = [override for override in self.overrides if not override.startswith(f"{WRAPPER}/")]
+        paths = [str(item.config_path).split("/") for item in self._defaults(overrides)]
+        return list(dict.fromkeys(path[1] for path in paths if path[0] == WRAPPER and len(path) == 3))
+
+    def schemas_of(self, option: str) -> list[tuple[str, str]]:
+        """Return what an option of optim_wrapper mounts of the group `schema`, and where in the wrapper.
+
+        For sgd that is `("optimizer/SGD", "optimizer")`.
+        """
+        mounted = [(str(item.config_path), str(item.package)) for item in self._defaults([f"{WRAPPER}={option}"])]
+        return [
+            (path.removeprefix("schema/"), package.removeprefix(WRAPPER).lstrip("."))
+            for path, package in mounted
+            if path.startswith("schema/")
+        ]
+
+    def _defaults(self, overrides: Iterable[str]) -> list[ResultDefault]:
+        """Return what Hydra would compose, in order; empty where it refuses the list."""
+        with self._loader() as loader, suppress(HydraException):
+            return loader.compute_defaults_list(self.config_name, list(overrides), RunMode.MULTIRUN).defaults
+        return []
 
     @contextmanager
     def _loader(self) -> Iterator[ConfigLoader]:

@@ -19,13 +19,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from optwrap.config.command_line import CommandLine, as_typed
+from optwrap.config.command_line import CommandLine
 from optwrap.config.frames import causes, framework_raised, is_framework_file, library_raised
 from optwrap.config.node_errors import explain_node, listing, no_value
+from optwrap.config.sources import EXPERIMENT, WRAPPER
+from optwrap.config.wrapper_errors import explain_clash, explain_misplaced, explain_no_group
 from optwrap.errors import ConfigError, did_you_mean
 
-FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates"})
-"""Arguments of schedulers that the run's own length fills in, so that a config may leave them out."""
+FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "max_lr"})
+"""Arguments of schedulers that the run's own length and lr fill in, so that a config may leave them out."""
 
 _LIBRARY = Path(__file__).parents[1]
 
@@ -45,12 +47,13 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
         nodes = [error, error.__cause__, error.__context__]
         node = next((link for link in nodes if isinstance(link, OmegaConfBaseException)), None)
         if node is not None:
-            return explain_node(node, line, _place(error))
-        return _clash(str(error), line) or str(error)
+            place = _place(error)
+            return explain_misplaced(error, node, line, place) or explain_node(node, line, place)
+        return explain_clash(str(error), line) or explain_no_group(str(error), line, _place(error)) or str(error)
     if isinstance(error, YAMLError):
         return f"A config file is not valid YAML: {error}"
     if framework_raised(error) and isinstance(error, AssertionError):
-        return _below_null(line)
+        return _override_too_early(error) or _below_null(line)
     if framework_raised(error) and isinstance(error, ValueError):
         return f"{' '.join(line.overrides)}: {error}".lstrip(": ")
     return None
@@ -86,10 +89,15 @@ def _unreadable_override(error: OverrideParseException) -> str:
 
 
 def _unknown_option(error: MissingConfigException, line: CommandLine) -> str:
-    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    path = error.missing_cfg_file or ""
+    group, _, option = path.rpartition("/")
+    if path.startswith(f"{EXPERIMENT}/"):
+        group, _, option = path.partition("/")
     if not group:
         return str(error)
     options = line.options(group)
+    if group.count("/") > 1 and group.startswith(f"{WRAPPER}/"):
+        return f"{'/'.join(group.split('/')[:2])}: wrappers nest one level deep only."
     if not options:
         return f"There is no group {group!r}.{did_you_mean(group, line.groups())}"
     typed = line.typed(group)
@@ -111,19 +119,12 @@ def _failed_target(error: InstantiationException) -> str | None:
     return f"{key[1]}: {text}" if key else text
 
 
-def _clash(message: str, line: CommandLine) -> str | None:
-    """Explain options of one list that mount the same schema: two optimizers, or AMP twice."""
-    found = re.search(r"schema/(\w+)@(\w+)", message)
-    if found is None:
+def _override_too_early(error: AssertionError) -> str | None:
+    """Explain Hydra's bare AssertionError while it writes its own message, where the next line has a list."""
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    if "_update_overrides" not in frames:
         return None
-    kind, group = found.groups()
-    for options in line.choices(group):
-        mounted = [(option, name) for option in options for name in line.schemas_of(group, option)]
-        both = [f"{option} ({name[len(kind) + 1 :]})" for option, name in mounted if name.startswith(f"{kind}/")]
-        if len(both) > 1:
-            what = {"optimizer": "two optimizers", "amp": "AMP twice"}.get(kind, f"two of {kind}")
-            return f"{group}={as_typed(options)}: the list has {what}: {' and '.join(both)}. Keep one."
-    return None
+    return "A defaults list has an `override` line before one that is none: put the `override` lines last."
 
 
 def _below_null(line: CommandLine) -> str | None:
@@ -138,9 +139,23 @@ def _place(error: BaseException) -> str:
     """Name the config file that holds the mistake, or the line of code that read the config."""
     if isinstance(error, HydraException):
         found = re.match(r"In '([^']+)': ", str(error))
-        return f"In {found[1]}.yaml: " if found and "/" in found[1] else ""
+        return (
+            f"In {_file(found[1])}: " if found and "/" in found[1] and not found[1].startswith("schema/") else ""
+        )
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not is_framework_file(frame.filename)]
     if not own or not framework_raised(error) or Path(own[-1].filename).is_relative_to(_LIBRARY):
         return ""
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}: "
+
+
+def _file(config_path: str) -> str:
+    """Name the file of a config, as a project has it.
+
+    >>> _file("experiment/gan"), _file("optim_wrapper/generator/clip"), _file("model/vit")
+    ('experiments/gan.yaml', 'optim_wrapper/clip.yaml', 'model/vit.yaml')
+    """
+    group, *between, option = config_path.split("/")
+    if group == EXPERIMENT:
+        return "/".join(["experiments", *between, f"{option}.yaml"])
+    return "/".join([group, *([] if group == WRAPPER else between), f"{option}.yaml"])

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from optwrap.config import schemas
+from optwrap.config.sources import EXPERIMENT, experiment_names, experiments_folder
 
 _WIDTH = 100
 
@@ -32,29 +33,39 @@ def register_resolvers(conf: Path) -> None:
 
 
 def group_lines(conf: Path, choices: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a heading a group of `conf`, with its choice, and a line an option: its file's first comment."""
+    """Yield a heading a group, with its choice, and a line an option: its file's first comment."""
+    for group, files in _groups(conf):
+        choice = choices.get(group)
+        yield f"{group}  (now: {choice})" if choice else group
+        column = max(map(len, files)) + 2
+        for option, path in files.items():
+            yield from _columns(option, first_comment(path), column)
+
+
+def _groups(conf: Path) -> Iterator[tuple[str, dict[str, Path]]]:
+    """Yield the groups of `conf`, then the experiments beside it, with the file of each option."""
     for folder in sorted(path for path in conf.iterdir() if path.is_dir() and path.name != "hydra"):
-        options = sorted(folder.glob("*.yaml"))
-        if not options:
-            continue
-        choice = choices.get(folder.name)
-        yield f"{folder.name}  (now: {choice})" if choice else folder.name
-        column = max(len(path.stem) for path in options) + 2
-        for path in options:
-            yield from _columns(path.stem, first_comment(path), column)
+        if files := sorted(folder.glob("*.yaml")):
+            yield folder.name, {path.stem: path for path in files}
+    if names := experiment_names(conf):
+        yield EXPERIMENT, {name: experiments_folder(conf) / f"{name}.yaml" for name in names}
 
 
 def first_comment(path: Path) -> str:
-    """Return the comment in the first line of a YAML file, or an empty string."""
-    with path.open(encoding="utf-8") as file:
-        line = file.readline().strip()
-    return line.lstrip("# ") if line.startswith("#") else ""
+    """Return the first comment of a YAML file (`# @package` is none), or an empty string."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @"):
+            return line.lstrip("# ")
+    return ""
 
 
 def key_lines(cfg: DictConfig) -> Iterator[str]:
     """Yield a line a top-level key that is a plain value: its value in `cfg`, and what it is for."""
     described = field_docs(schemas.TrainConfig)
-    plain = {key: value for key, value in cfg.items_ex(resolve=False) if not OmegaConf.is_config(value)}
+    values = cfg.items_ex(resolve=False)
+    plain = {key: value for key, value in values if not OmegaConf.is_config(value) and value != MISSING}
     shown = {key: f"{key}={_shown(value)}" for key, value in plain.items() if key in described}
     column = max(map(len, shown.values()), default=0) + 2
     for key, text in shown.items():

@@ -16,8 +16,8 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from optwrap.config.command_line import CommandLine, as_typed
-from optwrap.config.schemas import AmpOptimWrapperConfig, OptimWrapperConfig
+from optwrap.config.command_line import CommandLine
+from optwrap.config.wrapper_errors import needs_mixin, no_optimizer
 from optwrap.errors import did_you_mean
 
 
@@ -43,9 +43,8 @@ def _unknown_key(error: OmegaConfBaseException, full_key: str, line: CommandLine
     parent, key = error.parent_node, str(error.key)
     above = str(full_key).rpartition(".")[0]
     typed = line.typed(full_key) or ""
-    if error.object_type is OptimWrapperConfig and key in _amp_fields():
-        chosen = [*next(iter(line.choices("optim_wrapper")), ["sgd"]), "amp"]
-        return f"{key} is a field of AMP; add amp to the list: 'optim_wrapper={as_typed(chosen)}'."
+    if of_mixin := needs_mixin(key, above, error.object_type, line):
+        return of_mixin
     keys = [str(name) for name in parent if name != "hydra"]
     below = [f"{above}.{path}".lstrip(".") for path in _paths_to(parent, key)]
     if above == "optim_wrapper.optimizer" and "_target_" in typed:
@@ -53,17 +52,13 @@ def _unknown_key(error: OmegaConfBaseException, full_key: str, line: CommandLine
     elif below:
         hint = f" Did you mean {' or '.join(map(repr, below[:3]))}?"
     else:
-        hint = did_you_mean(key, line.groups("hydra") if key.startswith("hydra/") else keys)
+        groups = line.groups("hydra" if key.startswith("hydra/") else "") if not above else []
+        hint = did_you_mean(key, [*groups, *keys])
     kind = _class_name(error.object_type) if above else ""
     owner = (f"{above} ({kind})" if kind else above) or "the config"
     if not keys:
         return f"{owner} is null or empty, so {key!r} in it cannot be set; set {above} as a whole."
     return f"{owner} has no key {key!r}.{hint}\n{listing('Its keys', keys)}"
-
-
-def _amp_fields() -> set[str]:
-    amp, plain = dataclasses.fields(AmpOptimWrapperConfig), dataclasses.fields(OptimWrapperConfig)
-    return {item.name for item in amp} - {item.name for item in plain}
 
 
 def _paths_to(node: DictConfig, key: str) -> Iterator[str]:
@@ -100,14 +95,7 @@ def _type_name(hint: Any) -> str:
 
 def no_value(key: str, line: CommandLine) -> str:
     """Say how to give a missing value; the optimizer comes from a mixin."""
-    if key != "optim_wrapper.optimizer":
-        return f"{key} has no value; set it: {key}=..."
-    chosen = next(iter(line.choices("optim_wrapper")), [])
-    return (
-        f"optim_wrapper={as_typed(chosen)} chooses no optimizer; add one to the list, for example "
-        f"'optim_wrapper={as_typed(['sgd', *chosen])}', or give a class of your own: "
-        "'optim_wrapper.optimizer={_target_: package.Class, lr: 0.1}'."
-    )
+    return no_optimizer(key, line) or f"{key} has no value; set it: {key}=..."
 
 
 def _class_name(cls: Any) -> str:

@@ -4,10 +4,16 @@ The string under a field is its help: the first sentence of each `TrainConfig` f
 `None` in a node's fields means off; a node itself is never None, or nothing below it could be set.
 """
 
-from dataclasses import dataclass, field
+from abc import ABCMeta
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+
+def _open_mapping() -> Any:
+    """Return an empty mapping that takes new keys from the command line without `+`."""
+    return DictConfig({}, flags={"struct": False})
 
 
 @dataclass
@@ -48,14 +54,30 @@ class ParamwiseConfig:
     """Factor on the lr of the offset conv of a deformable convolution."""
     bypass_duplicate: bool = False
     """A parameter reached under two names: let the first name decide instead of raising."""
-    custom_keys: dict[str, Any] = field(default_factory=dict)
+    custom_keys: dict[str, Any] = field(default_factory=_open_mapping)
     """Part of a parameter name -> lr_mult, decay_mult or options of the optimizer; open to any key."""
     strict: bool = True
     """A custom key that matches nothing is an error (true) or a warning (false)."""
 
 
 @dataclass
-class OptimWrapperConfig:
+class LayerDecayParamwiseConfig(ParamwiseConfig):
+    """What layer-wise lr decay adds to ParamwiseConfig."""
+
+    decay_factor: float = 0.75
+    """Factor of one layer on the lr, above 0 and at most 1."""
+    decay_by: str = "block"
+    """`block`: by blocks, as in fine-tuning; `depth`: by the nesting of modules."""
+    blocks: list[str] | None = None
+    """Prefixes of the blocks in their order, `encoder.layer.*` for every child; null: found."""
+    head: list[str] | None = None
+    """Prefixes that count as head wherever the model defines them."""
+    no_decay_1d: bool = False
+    """No weight decay on one-dimensional parameters."""
+
+
+@dataclass
+class OptimWrapperConfig(metaclass=ABCMeta):  # noqa: B024 -- for __subclasshook__
     """What builds an OptimWrapper; `optimizer` is filled in by a mixin such as sgd, or by a `_target_`."""
 
     _target_: str = "optwrap.optim.OptimWrapper"
@@ -71,28 +93,21 @@ class OptimWrapperConfig:
     paramwise_cfg: ParamwiseConfig = field(default_factory=ParamwiseConfig)
     """Factors on the lr and weight decay of single parameters."""
 
+    @classmethod
+    def __subclasshook__(cls, other: type) -> bool:
+        """Count what adds to this class as a subclass of all else that does.
+
+        OmegaConf merges a schema only into one that it is a subclass of; `[amp,hybrid_muon]` has neither order.
+        """
+        return OptimWrapperConfig in other.__mro__[1:] or NotImplemented
+
 
 @dataclass
 class AmpOptimWrapperConfig(OptimWrapperConfig):
-    """What AMP adds to OptimWrapperConfig.
-
-    Every inherited field is MISSING, so that merging this schema leaves what is there and only adds what
-    is new: the mixin `amp` gives the same config wherever it stands in a list. Inherited defaults would
-    undo what stands before it.
-    """
+    """What AMP adds to OptimWrapperConfig."""
 
     _target_: str = "optwrap.optim.AmpOptimWrapper"
     """The wrapper class."""
-    optimizer: Any = MISSING
-    """See OptimWrapperConfig."""
-    accumulative_counts: int = MISSING
-    """See OptimWrapperConfig."""
-    clip_grad: ClipGradConfig = MISSING
-    """See OptimWrapperConfig."""
-    constructor: Any = MISSING
-    """See OptimWrapperConfig."""
-    paramwise_cfg: ParamwiseConfig = MISSING
-    """See OptimWrapperConfig."""
     loss_scale: Any = "dynamic"
     """`dynamic`, a number (a scale that never moves) or a mapping of GradScaler's arguments."""
     dtype: str | None = None
@@ -101,6 +116,46 @@ class AmpOptimWrapperConfig(OptimWrapperConfig):
     """Device type of autocast; null: that of the parameters."""
     cache_enabled: bool = True
     """Let autocast cache the casts of weights within one forward."""
+
+
+@dataclass
+class HybridOptimWrapperConfig(OptimWrapperConfig):
+    """What a second optimizer, for hidden matrices, adds to OptimWrapperConfig."""
+
+    hidden_optimizer: Any = MISSING
+    """The optimizer of hidden matrices: `_target_` and its arguments, less the parameters."""
+    head: list[str] | None = None
+    """Parts of the names of the head, which `optimizer` takes; null: the last linear layer."""
+
+
+@dataclass
+class MultiOptimWrapperConfig:
+    """Several wrappers: every other key names a submodule of the model and holds its OptimWrapperConfig."""
+
+    constructor: Any = field(default_factory=lambda: {"_target_": "optwrap.optim.MultiOptimWrapperConstructor"})
+    """What turns (model, this config) into the wrappers."""
+
+
+def addition(cls: type) -> DictConfig:
+    """Return the schema `cls` with every inherited field MISSING.
+
+    Merging it leaves what is there and only adds what is new, so that a mixin such as `amp` gives the same
+    config wherever it stands in a list. Inherited defaults would undo what stands before it.
+
+    >>> amp = addition(AmpOptimWrapperConfig)
+    >>> amp.loss_scale, OmegaConf.is_missing(amp, "optimizer")
+    ('dynamic', True)
+    """
+    node = OmegaConf.structured(cls)
+    for item in fields(cls):
+        if item.name not in cls.__annotations__:
+            node[item.name] = MISSING
+    return node
+
+
+def several_wrappers() -> DictConfig:
+    """Return the schema MultiOptimWrapperConfig, open to new keys, the value of each an OptimWrapperConfig."""
+    return DictConfig(MultiOptimWrapperConfig(), element_type=OptimWrapperConfig, flags={"struct": False})
 
 
 @dataclass
@@ -141,8 +196,8 @@ class TrainConfig:
     """Updates between training rows."""
     objective: str = "val/accuracy"
     """The metric that train.py returns to sweepers."""
-    optim_wrapper: OptimWrapperConfig = field(default_factory=OptimWrapperConfig)
-    """The optimizer and how it is stepped."""
+    optim_wrapper: Any = MISSING
+    """The optimizer and how it is stepped: an OptimWrapperConfig, or a MultiOptimWrapperConfig."""
     schedule: dict[str, Any] = field(default_factory=dict)
     """Hyperparameter (lr, weight_decay, ...) -> scheduler; empty: constant."""
     data: Any = MISSING

@@ -1,12 +1,12 @@
 """Puts the structured configs into Hydra's ConfigStore, under the group names that conf/ refers to."""
 
+from collections.abc import Iterator
 from dataclasses import field, make_dataclass
 from typing import Any, Self
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
 
-from optwrap.config.schemas import AmpOptimWrapperConfig, OptimWrapperConfig, TrainConfig
+from optwrap.config import schemas, sources
 from optwrap.config.signatures import Signature, optimizer_signatures, scheduler_signatures
 
 
@@ -14,28 +14,38 @@ def register() -> None:
     """Register every schema and every option that has no file; calling it again changes nothing.
 
     - `schema/train`: the top-level keys;
-    - `schema/wrapper/OptimWrapper`, `schema/amp/AmpOptimWrapper`: the wrapper, and what AMP adds to it.
-      They are two groups since one schema group may appear only once in a defaults list;
+    - `schema/wrapper/OptimWrapper` or `MultiOptimWrapper`: the wrapper, which stands below the mixins;
+    - `schema/amp/AmpOptimWrapper`, `schema/hybrid/...`, `schema/paramwise/...`: what mixins add to it;
+    - `schema/constructor/...`: what builds it. A schema group may appear only once in a defaults list, which
+      is what makes two optimizers, or two constructors, an error;
     - `schema/optimizer/SGD`, `schema/scheduler/StepLR`, ...: the arguments of each class of torch;
     - `optim_wrapper/Adagrad`, ...: a mixin for every optimizer of torch, with torch's defaults;
     - `schedule/StepLR`, ...: an option for every scheduler of torch, which moves the lr.
     """
+    sources.register()
     store = ConfigStore.instance()
     if "schema" in store.repo:
         return
-    train = OmegaConf.structured(TrainConfig)
-    _open_custom_keys(train.optim_wrapper)
-    wrapper = OmegaConf.structured(OptimWrapperConfig)
-    _open_custom_keys(wrapper)
-    store.store("train", train, group="schema", provider="optwrap")
-    store.store("OptimWrapper", wrapper, group="schema/wrapper", provider="optwrap")
-    store.store("AmpOptimWrapper", AmpOptimWrapperConfig, group="schema/amp", provider="optwrap")
+    for group, name, node in _schemas():
+        store.store(name, node, group=f"schema/{group}".rstrip("/"), provider="optwrap")
     for signature in optimizer_signatures().values():
         _store_class(store, signature, kind="optimizer", group="optim_wrapper", key="optimizer")
     for signature in scheduler_signatures().values():
         _store_class(store, signature, kind="scheduler", group="schedule", key="lr")
     for group in ("schema", "optim_wrapper", "schedule"):
         store.repo[group] = _SharedGroup(store.repo[group])
+
+
+def _schemas() -> Iterator[tuple[str, str, Any]]:
+    yield "", "train", schemas.TrainConfig
+    yield "wrapper", "OptimWrapper", schemas.OptimWrapperConfig
+    yield "wrapper", "MultiOptimWrapper", schemas.several_wrappers()
+    yield "amp", "AmpOptimWrapper", schemas.addition(schemas.AmpOptimWrapperConfig)
+    yield "hybrid", "HybridOptimWrapper", schemas.addition(schemas.HybridOptimWrapperConfig)
+    yield "paramwise", "LayerDecay", schemas.addition(schemas.LayerDecayParamwiseConfig)
+    for name in ("LayerDecay", "Hybrid", "Multi"):
+        target = f"optwrap.optim.{name}OptimWrapperConstructor"
+        yield "constructor", name, {"_target_": target}
 
 
 class _SharedGroup(dict[str, Any]):
@@ -53,6 +63,7 @@ class _SharedGroup(dict[str, Any]):
 def schema(signature: Signature) -> type:
     """Return a dataclass with a `_target_` and the arguments of `signature`, required ones MISSING.
 
+    >>> from omegaconf import OmegaConf
     >>> sgd = OmegaConf.structured(schema(optimizer_signatures()["SGD"]))
     >>> sgd._target_, sgd.momentum
     ('torch.optim.SGD', 0.0)
@@ -72,8 +83,3 @@ def _store_class(store: ConfigStore, signature: Signature, kind: str, group: str
     store.store(name, schema(signature), group=f"schema/{kind}", provider="optwrap")
     option = {"defaults": [{f"/schema/{kind}@{key}": name}]}
     store.store(name, option, group=group, provider="optwrap")
-
-
-def _open_custom_keys(wrapper: DictConfig) -> None:
-    """Let a command line add keys to custom_keys without `+`: any part of a parameter name is a key."""
-    OmegaConf.set_struct(wrapper.paramwise_cfg.custom_keys, False)

@@ -1,5 +1,6 @@
 """From a schedule's config to the schedule of a wrapper, or of several."""
 
+import functools
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -67,24 +68,40 @@ def _factory(cfg: Any, key: str, total_updates: int) -> Callable[[Optimizer], An
             unset = cfg.get(length) in (None, "???") and cfg.get("epochs") is None  # OneCycleLR's other way
             if length in names and unset:
                 cfg[length] = total_updates
+        if "max_lr" in names and "total_steps" in names and cfg.get("max_lr") in (None, "???"):
+            return _one_cycle({name: value for name, value in cfg.items() if name != "max_lr"}, key)
     parts = [_factory(part, f"{key}.schedulers[{i}]", total_updates) for i, part in enumerate(_parts(cfg))]
     bound = partial({name: value for name, value in cfg.items() if name != "schedulers"} if parts else cfg, key)
 
     def make(optimizer: Optimizer) -> Any:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                if not parts:
-                    return bound(optimizer)
-                schedulers = [part(optimizer) for part in parts]
-                first = () if "ChainedScheduler" in str(cfg["_target_"]) else (optimizer,)
-                return bound(*first, schedulers=schedulers)
-        except ConfigError:
-            raise
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise ConfigError(f"{key}: {error}") from error
+        if not parts:
+            return _calling(functools.partial(bound, optimizer), key)
+        schedulers = [part(optimizer) for part in parts]
+        first = () if "ChainedScheduler" in str(cfg["_target_"]) else (optimizer,)
+        return _calling(functools.partial(bound, *first, schedulers=schedulers), key)
 
     return make
+
+
+def _one_cycle(cfg: Mapping[str, Any], key: str) -> Callable[[Optimizer], Any]:
+    """Return a OneCycleLR whose peak is each param group's own lr: one number for all would undo paramwise_cfg."""
+
+    def make(optimizer: Optimizer) -> Any:
+        peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        return _calling(functools.partial(partial({**cfg, "max_lr": peaks}, key), optimizer), key)
+
+    return make
+
+
+def _calling(bound: Callable[[], Any], key: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return bound()
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def _parts(cfg: Mapping[str, Any]) -> list[Any]:

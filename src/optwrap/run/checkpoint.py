@@ -9,6 +9,24 @@ import torch
 from torch import nn
 
 from optwrap.errors import ConfigError
+from optwrap.optim import OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, named_state_dict
+
+
+def save_run(
+    path: Path,
+    model: nn.Module,
+    optim_wrapper: OptimWrapper | OptimWrapperDict,
+    schedule: Schedule | ScheduleDict,
+    micro_batches: int,
+) -> None:
+    """Save where a run stands after `micro_batches`; optimizer state is stored by parameter name."""
+    state = {
+        "model": model.state_dict(),
+        "optim_wrapper": named_state_dict(optim_wrapper),
+        "schedule": schedule.state_dict(),
+        "micro_batches": micro_batches,
+    }
+    save(path, state)
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

@@ -67,13 +67,16 @@ def to_device(batch: Any, device: torch.device, channels_last: bool = False) -> 
     if isinstance(batch, dict):
         return {key: to_device(item, device, channels_last) for key, item in batch.items()}
     if isinstance(batch, list | tuple):
-        return [to_device(item, device, channels_last) for item in batch]
+        items = [to_device(item, device, channels_last) for item in batch]
+        return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
     return batch
 
 
 def batch_size(batch: Any) -> int:
-    """Return how many samples a batch holds: the length of its first tensor."""
+    """Return how many samples a batch holds: the length of its first tensor, 0 where it has none."""
     if isinstance(batch, Tensor):
         return len(batch)
-    items = batch.values() if isinstance(batch, dict) else batch
-    return batch_size(next(iter(items)))
+    if isinstance(batch, dict):
+        batch = list(batch.values())
+    sizes = (batch_size(item) for item in batch) if isinstance(batch, list | tuple) else ()
+    return next((size for size in sizes if size), 0)

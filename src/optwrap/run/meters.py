@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,14 +75,14 @@ class TrainMeter:
 
 
 class GradNorm:
-    """The total gradient norm at every `every`-th update, before clipping.
+    """The total gradient norm, before clipping, at the updates that `is_due` names (counted from 1).
 
     It is the wrapper's own where that clips by norm; elsewhere a hook on the optimizer measures it.
     """
 
-    def __init__(self, wrapper: OptimWrapper, every: int) -> None:
+    def __init__(self, wrapper: OptimWrapper, is_due: Callable[[int], bool]) -> None:
         self._wrapper = wrapper
-        self._every = every
+        self._is_due = is_due
         self._measured: Tensor | None = None
         self._hook = wrapper.optimizer.register_step_pre_hook(self._measure)
 
@@ -98,7 +98,7 @@ class GradNorm:
 
     def _measure(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         update = self._wrapper.updates + self._wrapper.skipped_steps + 1
-        if self._wrapper.last_grad_norm is not None or update % self._every:
+        if self._wrapper.last_grad_norm is not None or not self._is_due(update):
             return
         params = (param for group in optimizer.param_groups for param in group["params"])
         self._measured = get_total_norm([param.grad for param in params if param.grad is not None])

@@ -42,8 +42,11 @@ class Plan:
 
     def logs_after(self, count: int) -> bool:
         """Whether a training row is due: every `log_every` updates, and at the end."""
-        due = self.update_after(count) % self.log_every == 0 or count == self.micro_batches
-        return due and self.ends_update(count)
+        return self.ends_update(count) and self.logs_update(self.update_after(count))
+
+    def logs_update(self, update: int) -> bool:
+        """Whether a training row is due with this update."""
+        return update % self.log_every == 0 or update == self.updates
 
     def evaluates_after(self, count: int) -> bool:
         """Whether an evaluation is due: every `eval_every` updates, or after each epoch, and at the end."""

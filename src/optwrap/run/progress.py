@@ -99,7 +99,8 @@ class Progress:
     def log(self, split: str, row: Row) -> None:
         """Show one row of `split` (train, val or test)."""
         if split == "train":
-            self._advance(row)
+            self._row = row
+            self.advance(int(row.get("update") or 0))
         line = self._line(split, row)
         terminal = None if split == "train" and self._live is not None else line
         logger.info("%s", line.plain, extra={"terminal": terminal})
@@ -117,12 +118,14 @@ class Progress:
         )
         return Group(bar, _metrics({name: cell for name, cell in self._row.items() if name != "seconds"}))
 
-    def _advance(self, row: Row) -> None:
-        self._row = row
-        self.update = int(row.get("update") or 0)
+    def advance(self, update: int) -> None:
+        """Move the bar; cheap enough for every update."""
+        if update == self.update:
+            return
+        self.update = update
         self._last = time.monotonic()
         if self._first_update is None:
-            # A resumed run starts late, and the first window pays for warming up: the clock starts after it.
+            # A resumed run starts late, and the first update pays for warming up: the clock starts after it.
             self._first_update, self._since = self.update, self._last
 
     def _time_left(self) -> str:

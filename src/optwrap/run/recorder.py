@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper, OptimWrapperDict, format_table, write_csv
 from optwrap.run.loggers import CsvLogger, TensorBoardLogger
 from optwrap.run.meters import GradNorm, TrainMeter, peak_memory_mib
@@ -52,8 +53,9 @@ class Recorder:
         self._train_rows = train_rows
         self._meter = TrainMeter()
         self._grad_norms = {
-            f"{name}grad_norm": GradNorm(wrapper, plan.log_every) for name, wrapper in self.wrappers.items()
+            f"{name}grad_norm": GradNorm(wrapper, plan.logs_update) for name, wrapper in self.wrappers.items()
         }
+        _claim(folder / FILES["metrics"])
         self._loggers: list[Any] = [CsvLogger(folder / FILES["metrics"])]
         if tensorboard:
             self._loggers.append(TensorBoardLogger(folder / "tensorboard"))
@@ -83,6 +85,7 @@ class Recorder:
             ConfigError: a loss since the last row was NaN or inf.
         """
         self._meter.add(stats, samples, count)
+        self._progress.advance(self.plan.update_after(count))
         if self.plan.evaluates_after(count):
             self._meter.check(self.plan)  # before a checkpoint replaces the last good one
         if not self.plan.logs_after(count):
@@ -103,7 +106,17 @@ class Recorder:
         self._meter.pause()
 
     def finish(self, seed: int, objective: str) -> float:
-        """Write `result.json` and `curves.png`, show the summary; return the objective's value."""
+        """Write `result.json` and `curves.png`, show the summary; return the objective's value.
+
+        Raises:
+            ConfigError: every step was skipped, so that nothing was learnt.
+        """
+        for name, wrapper in self.wrappers.items():
+            if wrapper.skipped_steps and not wrapper.updates:
+                raise ConfigError(
+                    f"optim_wrapper.{name}loss_scale: all {wrapper.skipped_steps} steps were skipped, since the "
+                    "scaled gradients overflowed. Lower a static scale, leave it dynamic, or use amp_bf16."
+                )
         result: dict[str, Any] = self.metrics | {
             "objective": objective,
             "seed": seed,
@@ -157,6 +170,17 @@ def named_wrappers(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, 
     if isinstance(optim_wrapper, OptimWrapperDict):
         return {f"{name}.": wrapper for name, wrapper in optim_wrapper.items()}
     return {"": optim_wrapper}
+
+
+def _claim(path: Path) -> None:
+    """Create the file, or refuse a folder in which another run has written."""
+    try:
+        path.open("x").close()
+    except FileExistsError as error:
+        raise ConfigError(
+            f"hydra.run.dir={path.parent}: this folder already holds a run. Choose another, or start again: by "
+            "default its name is the time to the second."
+        ) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

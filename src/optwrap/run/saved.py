@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from optwrap.argument_types import fits
 from optwrap.errors import ConfigError, did_you_mean
 
 
@@ -38,24 +39,34 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     """Return the config that the run in `folder` was started with, with further `key=value` overrides.
 
     Raises:
-        ConfigError: the folder is no run's, or an override names no key of its config.
+        ConfigError: the folder is no run's, or an override does not fit its config.
     """
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"run={folder}: this is no run's folder: it has no .hydra/config.yaml.")
-    cfg = OmegaConf.load(path)
+    try:
+        cfg = OmegaConf.load(path)
+    except YAMLError as error:
+        raise ConfigError(f"{path}: this is no YAML ({str(error).splitlines()[0]}).") from error
+    missing = [key for key in _NEEDED if not isinstance(cfg, DictConfig) or key not in cfg]
+    if missing:
+        raise ConfigError(f"{path}: this config is not one of train.py's: it has no {', '.join(missing)}.")
     for override in overrides:
         key = override.partition("=")[0]
-        if OmegaConf.select(cfg, key, default=_ABSENT) is _ABSENT:
-            keys = _keys(OmegaConf.to_container(cfg))
+        saved = OmegaConf.select(cfg, key, default=_ABSENT)
+        if saved is _ABSENT:
+            keys = [*_keys(OmegaConf.to_container(cfg)), "run", "split"]
             raise ConfigError(f"{override}: the run's config has no key {key!r}.{did_you_mean(key, keys)}")
-        try:
-            cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist([override]))
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{override}: {error}") from error
+        value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
+        if isinstance(saved, DictConfig) and not isinstance(value, DictConfig):
+            raise ConfigError(f"{override}: {key} is a group; only keys below it can be set here, as in {key}.x=1")
+        if type(saved) in (int, float, bool) and not fits(value, type(saved)):
+            raise ConfigError(f"{override}: expected {type(saved).__name__}.")
+        OmegaConf.update(cfg, key, value)
     return cfg  # type: ignore[return-value]
 
 
+_NEEDED = ("data", "model", "task", "seed", "device", "batch_size")
 _ABSENT = object()
 
 

@@ -11,7 +11,13 @@ from optwrap.errors import ConfigError
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seed Python, NumPy and torch; `deterministic` also forbids algorithms whose results vary."""
+    """Seed Python, NumPy and torch; `deterministic` also forbids algorithms whose results vary.
+
+    Raises:
+        ConfigError: the seed is negative, or does not fit 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed={seed}: it must lie between 0 and 2**63 - 1.")
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -16,6 +16,8 @@ class SmallCNN(nn.Module):
 
     def __init__(self, channels: int, num_classes: int, width: int = 32) -> None:
         super().__init__()
+        if width < 1:
+            raise ConfigError(f"model.width={width}: it must be 1 or more.")
         self.stem = _conv_block(channels, width, stride=2)
         self.stage1 = _conv_block(width, 2 * width, stride=2)
         self.stage2 = _conv_block(2 * width, 2 * width, stride=1)

@@ -51,14 +51,22 @@ class ClassificationTask:
         self.metrics["accuracy"].update(logits, labels)
 
     def _logits(self, images: Tensor, labels: Tensor) -> Tensor:
-        logits = self.model(images)
+        try:
+            logits = self.model(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"batch_size={len(labels)}: batch norm needs more than one value per channel; raise batch_size or "
+                "data.image_size."
+            ) from error
         expected = (len(labels), self.num_classes)
         if not isinstance(logits, Tensor):
             raise ConfigError(f"the model returned {type(logits).__name__}, not a tensor of shape {expected}.")
         if tuple(logits.shape) != expected:
             raise ConfigError(
                 f"the model's output of shape {tuple(logits.shape)} does not fit the labels, which need "
-                f"{expected}: (labels in the batch, data.num_classes={self.num_classes}). "
-                f"Set model.num_classes={self.num_classes}, or correct data.num_classes."
+                f"{expected}: (labels in the batch, task.num_classes={self.num_classes}). "
+                "model.num_classes and task.num_classes must be data.num_classes."
             )
         return logits
