@@ -172,6 +172,13 @@ def test_plateau_schedules_see_the_evaluations(train):
     assert lrs[-1] < lrs[0]
 
 
+def test_a_folder_that_cannot_be_written_is_named(train, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    said = fails(train, capsys, *QUICK, f"hydra.run.dir={tmp_path}/file/run")
+    assert f"{tmp_path}/file/run: Not a directory" in said
+    assert "hydra.run.dir=" in said
+
+
 def test_two_runs_do_not_share_a_folder(train, capsys, tmp_path):
     folder = train(*QUICK)
     before = (folder / "metrics.csv").read_text()

@@ -3,6 +3,7 @@
 Hydra's and OmegaConf's exceptions hold the facts (the node, the key, the options); the words are ours.
 """
 
+import errno
 import re
 import traceback
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from optwrap.errors import ConfigError, did_you_mean
 FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "max_lr"})
 """Arguments of schedulers that the run's own length and lr fill in, so that a config may leave them out."""
 
+_CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC})
 _LIBRARY = Path(__file__).parents[1]
 
 
@@ -50,6 +52,10 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
             place = _place(error)
             return explain_misplaced(error, node, line, place) or explain_node(node, line, place)
         return explain_clash(str(error), line) or explain_no_group(str(error), line, _place(error)) or str(error)
+    if isinstance(error, OSError) and error.filename and error.errno in _CANNOT_WRITE:
+        return (
+            f"{error.filename}: {error.strerror}. Choose another folder by hydra.run.dir=... (or data.root=...)."
+        )
     if isinstance(error, YAMLError):
         return f"A config file is not valid YAML: {error}"
     if framework_raised(error) and isinstance(error, AssertionError):

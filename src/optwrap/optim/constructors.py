@@ -146,6 +146,11 @@ def _optimizer_cfg(cfg: Any) -> dict[str, Any]:
             "optim_wrapper.optimizer is not set. Add an optimizer to the list, as in optim_wrapper=[sgd,amp], or "
             "give one: optim_wrapper.optimizer={_target_: torch.optim.SGD, lr: 0.1}."
         )
+    if isinstance(cfg, str):
+        raise ConfigError(
+            f"optim_wrapper.optimizer={cfg}: choose an optimizer by its mixin, optim_wrapper={cfg} or "
+            f"optim_wrapper=[{cfg},...]."
+        )
     return plain(cfg, "optim_wrapper.optimizer")
 
 
