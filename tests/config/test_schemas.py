@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import pytest
 from omegaconf import OmegaConf
@@ -53,3 +54,23 @@ def test_clipping_and_paramwise_factors_are_off_but_can_be_set_below() -> None:
     OmegaConf.update(wrapper, "clip_grad.max_norm", 1)
     OmegaConf.update(wrapper, "paramwise_cfg.bias_lr_mult", 2)
     assert (wrapper.clip_grad.max_norm, wrapper.paramwise_cfg.bias_lr_mult) == (1.0, 2.0)
+
+
+def test_fields_and_defaults_are_those_that_the_library_takes() -> None:
+    """The schemas import no torch, so they say again what the library's own signatures say."""
+    from optwrap.optim import AmpOptimWrapper, ParamwiseRules
+    from optwrap.optim.clip import ClipNorm, ClipValue
+
+    def fields(cls: type) -> dict[str, object]:
+        return {item.name: item.default for item in dataclasses.fields(cls) if item.name != "custom_keys"}
+
+    assert fields(schemas.ParamwiseConfig) == fields(ParamwiseRules)
+    assert set(fields(schemas.ClipGradConfig)) == {"type", *fields(ClipNorm), *fields(ClipValue)}
+    wrapper_arguments = {
+        *inspect.signature(AmpOptimWrapper).parameters,
+        "_target_",
+        "constructor",
+        "paramwise_cfg",
+    }
+    amp_fields = {item.name for item in dataclasses.fields(schemas.AmpOptimWrapperConfig)}
+    assert amp_fields == wrapper_arguments
