@@ -68,3 +68,7 @@ def test_argument_names_of_callables():
 
 def test_partial_binds_without_calling():
     assert partial({"_target_": "builtins.complex", "real": 2.0}, "x")(imag=1.0) == 2 + 1j
+
+
+def test_an_arguments_own_default_always_fits():
+    assert build({"_target_": "torch.nn.AvgPool1d", "kernel_size": 2, "stride": None}, "x").stride == (2,)

@@ -117,8 +117,10 @@ def _check_arguments(target: Callable[..., Any], given: Mapping[str, Any], key: 
                 f"Its arguments: {', '.join(known or []) or 'none'}."
             )
     hints = type_hints(target)
+    parameters = inspect.signature(target).parameters if hints else {}
     for name, value in given.items():
-        if name in hints and not fits(value, hints[name]):
+        is_default = name in parameters and value == parameters[name].default
+        if name in hints and not is_default and not fits(value, hints[name]):
             raise ConfigError(f"{key}.{name}={value!r}: expected {describe(hints[name])}.")
 
 

@@ -156,6 +156,7 @@ def test_frozen_parameters_are_left_out(toy_model):
         ({"custom_keys": {"head": 0.1}}, ["custom_keys.head=0.1", "lr_mult"]),
         ({"custom_keys": {"backbone": {"layer0": {"lr_mult": 0}}}}, ["literal", "{backbone.layer0: {lr_mult"]),
         ({"custom_keys": {"head": {"bias_lr_mult": 1}}}, ["head.bias_lr_mult=1"]),
+        ({"bias_lr_mult": 2, "custom_keys": {"head": {"bias_lr_mult": 1}}}, ["head.bias_lr_mult=1"]),
     ],
 )
 def test_errors_name_the_key_the_value_and_the_remedy(toy_model, cfg, said):

@@ -284,3 +284,38 @@ def test_wrappers_and_hyperparameters_side_by_side_are_an_error():
 def test_errors_name_the_key(cfg, said):
     with pytest.raises(ConfigError, match=said):
         build_schedule(setup()[1], cfg, micro_batches=10)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda cfg: cfg["_target_"].rpartition(".")[2])
+def test_a_resumed_schedule_goes_on_in_proportion_to_a_new_base_value(scheduler):
+    model, first = setup()
+    schedule = build_schedule(first, {"lr": scheduler}, 10)
+    run(model, first, schedule, 4)
+    state = schedule.state_dict()
+    expected = run(model, first, schedule, 6)
+
+    model = nn.Linear(1, 1)
+    second = OptimWrapper(SGD(model.parameters(), lr=1.0))
+    resumed = build_schedule(second, {"lr": scheduler}, 10)
+    resumed.load_state_dict(state)
+    assert run(model, second, resumed, 6) == pytest.approx([10 * lr for lr in expected])
+
+
+def test_a_tensor_learning_rate_resumes_exactly():
+    def build():
+        model = nn.Linear(1, 1)
+        optim_wrapper = OptimWrapper(Adam(model.parameters(), lr=torch.tensor(0.1)))
+        cfg = {"lr": {"_target_": TORCH + "CosineAnnealingLR"}}
+        return model, optim_wrapper, build_schedule(optim_wrapper, cfg, 10)
+
+    def train(model, optim_wrapper, schedule, updates):
+        run(model, optim_wrapper, schedule, updates)
+        return optim_wrapper.get_lr()["lr"]
+
+    model, first, schedule = build()
+    train(model, first, schedule, 5)
+    state = schedule.state_dict()
+    expected = train(model, first, schedule, 3)
+    model, second, resumed = build()
+    resumed.load_state_dict(state)
+    assert train(model, second, resumed, 3) == pytest.approx(expected)

@@ -145,3 +145,12 @@ def test_the_range_follows_the_weights_so_that_a_small_first_one_costs_little(tw
             loss = loss_of(model, batch)
         optim_wrapper.update_params(loss, weight=weight)
     assert optim_wrapper.skipped_steps <= 1
+
+
+def test_zeroing_between_weighing_and_backward_keeps_the_weight():
+    model, optim_wrapper = one_weight(1)
+    loss = optim_wrapper.scale_loss(model(torch.ones(1, 1)).sum(), weight=5)
+    optim_wrapper.zero_grad()
+    optim_wrapper.backward(loss)
+    optim_wrapper.step()
+    assert model.weight.item() == pytest.approx(-1)

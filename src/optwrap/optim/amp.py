@@ -84,6 +84,7 @@ class AmpOptimWrapper(OptimWrapper):
         if self.loss_scaler is None or all(param.grad is None for param in self._params()):
             super().step(**kwargs)  # without a gradient there is no overflow to look for
             return
+        self._check_closure(kwargs)
         stepped: list[bool] = []
         self.loss_scaler.unscale_(self.optimizer)
         self._finish_grads()

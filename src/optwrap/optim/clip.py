@@ -23,18 +23,25 @@ class ClipNorm:
     def __call__(self, params: Iterable[Tensor]) -> Tensor:
         """Clip in place; return the total norm before clipping, on the gradients' device."""
         params = list(params)
-        grads = [param.grad for param in params if param.grad is not None]
-        half = any(grad.dtype in (torch.float16, torch.bfloat16) for grad in grads)
-        if math.isfinite(self.max_norm) and not half:
+        if not math.isfinite(self.max_norm):  # only measures; inf / inf would be NaN
+            return total_norm(params, self.norm_type, self.error_if_nonfinite)
+        if not any(_is_half(param.grad) for param in params):
             return clip_grad_norm_(params, self.max_norm, self.norm_type, self.error_if_nonfinite)
-        if half:  # their own norm overflows at 65,504
-            norms = [torch.linalg.vector_norm(grad, self.norm_type, dtype=torch.float32) for grad in grads]
-            total = get_total_norm(norms, self.norm_type, self.error_if_nonfinite)
-        else:
-            total = get_total_norm(grads, self.norm_type, self.error_if_nonfinite)
-        if math.isfinite(self.max_norm):  # an infinite one only measures; inf / inf would be NaN
-            clip_grads_with_norm_(params, self.max_norm, total)
+        total = total_norm(params, self.norm_type, self.error_if_nonfinite)
+        clip_grads_with_norm_(params, self.max_norm, total)
         return total
+
+
+def total_norm(params: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+    """Return the total norm of the gradients, half-precision ones summed in float32: theirs ends at 65,504."""
+    grads = [param.grad for param in params if param.grad is not None]
+    if any(_is_half(grad) for grad in grads):
+        grads = [torch.linalg.vector_norm(grad, norm_type, dtype=torch.float32) for grad in grads]
+    return get_total_norm(grads, norm_type, error_if_nonfinite)
+
+
+def _is_half(grad: Tensor | None) -> bool:
+    return grad is not None and grad.dtype in (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class MicroBatches:
     def start(self, done: int, maximum: int | None) -> None:
         """Begin or go on with a run of `maximum` micro-batches (None: unknown) of which `done` lie behind.
 
-        Gradients that are held stay held if they reach back to where the window of `done` began.
+        Gradients that are held stay held if they are those of the window that `done` lies in.
 
         Raises:
             ValueError: `done` is negative or larger than `maximum`.
@@ -31,7 +31,9 @@ class MicroBatches:
         missing = done % self.accumulative_counts
         if self.held == missing:
             return
-        self.held = 0
+        dropped, self.held = self.held, 0
+        if dropped and done:
+            logger.warning("The gradients of %d micro-batches do not fit a start at %d: dropped.", dropped, done)
         if missing:
             logger.warning(
                 "Starting at micro-batch %d, inside a window of %d: the gradients of %d micro-batches are not "

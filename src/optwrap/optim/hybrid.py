@@ -12,6 +12,7 @@ from optwrap.errors import ConfigError
 from optwrap.instantiate import plain
 from optwrap.optim.assignment import Assignment, param_groups
 from optwrap.optim.constructors import DefaultOptimWrapperConstructor, build_optimizer, check_trainable
+from optwrap.optim.layout import align_strides
 from optwrap.optim.params import NamedParam, walk
 from optwrap.optim.rules import ParamwiseRules, assign, check_matches
 from optwrap.optim.wrapper import OptimWrapper
@@ -59,6 +60,7 @@ class HybridOptimizer(Optimizer):
             )
         for name, each in self.optimizers.items():
             each.load_state_dict(state_dict[name])
+            align_strides(each)
         # Loading gave the optimizers new dicts as groups.
         self.param_groups = [group for each in self.optimizers.values() for group in each.param_groups]
 

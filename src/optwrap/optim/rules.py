@@ -165,6 +165,10 @@ def _first_set(rules: ParamwiseRules, *names: str) -> str | None:
     return next((name for name in names if getattr(rules, name) is not None), None)
 
 
+def _option(factor: str) -> str:
+    return "lr" if factor.endswith("lr_mult") else "weight_decay"
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -176,7 +180,7 @@ def _check_factor(key: str, value: Any) -> None:
 
 def _check_custom_key(key: str, options: Any) -> None:
     where = f"{KEY}.custom_keys.{key}"
-    if not key:
+    if not str(key):
         raise ConfigError(f"{KEY}.custom_keys: an empty key would match every parameter; use lr_mult, decay_mult.")
     if not isinstance(options, Mapping):
         raise ConfigError(f"{where}={options!r}: a custom key holds options. Write {{{key}: {{lr_mult: 0.1}}}}.")
@@ -191,13 +195,13 @@ def _check_custom_key(key: str, options: Any) -> None:
 
 
 def _check_options(rules: ParamwiseRules, base: Mapping[str, Any]) -> None:
-    named = [(f"{KEY}.{name}", name, value) for name, value in rules.factors.items()]
+    named = [(f"{KEY}.{name}", name, _option(name), value) for name, value in rules.factors.items()]
     for key, options in rules.custom_keys.items():
-        named += [(f"{KEY}.custom_keys.{key}.{name}", name, value) for name, value in options.items()]
-    for where, name, value in named:
-        option = name
-        if name.endswith("_mult") and (name in rules.factors or name in _MULTIPLIERS):
-            option = "lr" if name.endswith("lr_mult") else "weight_decay"
+        where = f"{KEY}.custom_keys.{key}"
+        named += [
+            (f"{where}.{name}", name, _MULTIPLIERS.get(name, name), value) for name, value in options.items()
+        ]
+    for where, name, option, value in named:
         if option not in base:
             have = sorted({*_MULTIPLIERS, *base})
             raise ConfigError(

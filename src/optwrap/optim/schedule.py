@@ -22,7 +22,8 @@ class Schedule:
         self._wrapper = optim_wrapper
         self._seen_updates = optim_wrapper.updates
         for group in optim_wrapper.param_groups:
-            group.setdefault("initial_lr", group["lr"])  # ReduceLROnPlateau does not say where it began
+            # ReduceLROnPlateau does not say where it began; a tensor is moved in place.
+            group.setdefault("initial_lr", float(group["lr"]))
         self._stand_ins: dict[str, Optimizer] = {
             name: _stand_in(optim_wrapper.optimizer, name) for name in factories if name != "lr"
         }
@@ -73,16 +74,18 @@ class Schedule:
             raise KeyError(f"The state dict schedules {sorted(state_dict)}, this run {sorted(self._schedulers)}.")
         for name, scheduler in self._schedulers.items():
             state = copy.deepcopy(state_dict[name])
-            base_values = getattr(scheduler, "base_lrs", None)
             scheduler.load_state_dict(state["scheduler"])
-            if base_values is not None:  # those of the config, which may have changed
-                scheduler.base_lrs = base_values
+            _set_base_values(scheduler)
             groups = scheduler.optimizer.param_groups
             same_groups = len(groups) == len(state["values"])
             for i, group in enumerate(groups):
                 saved, initial = (state[key][i if same_groups else 0] for key in ("values", "initial"))
                 unchanged = group["initial_lr"] == initial
-                group["lr"] = saved if unchanged or not initial else group["initial_lr"] * saved / initial
+                value = saved if unchanged or not initial else group["initial_lr"] * saved / initial
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(value)
+                else:
+                    group["lr"] = value
         self._seen_updates = self._wrapper.updates
         self._write_back()
 
@@ -119,6 +122,14 @@ class ScheduleDict:
         """Load what `state_dict` returned."""
         for name, schedule in self._schedules.items():
             schedule.load_state_dict(state_dict[name])
+
+
+def _set_base_values(scheduler: Any) -> None:
+    """Take base values from the param groups: the checkpoint's may be those of another config."""
+    if hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = [group["initial_lr"] for group in scheduler.optimizer.param_groups]
+    for part in getattr(scheduler, "_schedulers", ()):  # SequentialLR, ChainedScheduler
+        _set_base_values(part)
 
 
 def _stand_in(optimizer: Optimizer, name: str) -> Optimizer:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, ShardingStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -30,15 +30,20 @@ class ParallelModules:
     def see(self, model: nn.Module) -> list[nn.Module]:
         """Return the data-parallel modules of `model`, and remember them."""
         if model not in self._of_model:
-            self._of_model[model] = found = parallel_modules(model)
-            known = self.all or []
-            self.all = known + [module for module in found if module not in known]
+            self.look_again(model)
         return self._of_model[model]
+
+    def look_again(self, model: nn.Module) -> None:
+        """Search `model` anew: fully_shard changes a module in place."""
+        self._of_model[model] = found = parallel_modules(model)
+        known = self.all or []
+        self.all = known + [module for module in found if module not in known]
 
     @property
     def sharded_by_fsdp1(self) -> bool:
         """Whether gradients are plain shards, which only FSDP1 itself can reduce over processes."""
-        return any(isinstance(module, FullyShardedDataParallel) for module in self.all or ())
+        fsdp1 = [module for module in self.all or () if isinstance(module, FullyShardedDataParallel)]
+        return any(module.sharding_strategy != ShardingStrategy.NO_SHARD for module in fsdp1)
 
 
 @contextlib.contextmanager

@@ -48,8 +48,8 @@ class WeightedWindow:
         return factor
 
     def clear(self) -> None:
-        """Start a new window."""
-        self.total = self._pending = None
+        """Start a new window; a micro-batch that is weighed but not yet differentiated belongs to it."""
+        self.total = None
 
     def state_dict(self) -> dict[str, Tensor | None]:
         """Return what a run saved inside a window needs to go on."""

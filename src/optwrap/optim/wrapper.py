@@ -117,11 +117,7 @@ class OptimWrapper:
 
     def step(self, **kwargs: Any) -> None:
         """Finish the gradients (weighted mean, clipping) and step the optimizer."""
-        if self._needs_closure and "closure" not in kwargs:
-            raise ConfigError(
-                f"{type(self.optimizer).__name__} evaluates the loss again: update_params needs "
-                "step_kwargs={'closure': ...}. Where a task does not give one, choose another optimizer."
-            )
+        self._check_closure(kwargs)
         self._finish_grads()
         self.optimizer.step(**kwargs)
         self.updates += 1
@@ -161,7 +157,8 @@ class OptimWrapper:
         self._window.counts.start(init_counts, None if max_counts == -1 else max_counts)
         if self._window.counts.held < held:  # a new run, not the rest of this one
             self.zero_grad()
-        self._see(model)
+        self._parallel.look_again(model)
+        self._check_parallel()
 
     # Hyperparameters --------------------------------------------------------------------------------------
 
@@ -228,6 +225,13 @@ class OptimWrapper:
     def _check_parallel(self) -> None:
         if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
             raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
+
+    def _check_closure(self, step_kwargs: Mapping[str, Any]) -> None:
+        if self._needs_closure and "closure" not in step_kwargs:
+            raise ConfigError(
+                f"{type(self.optimizer).__name__} evaluates the loss again: update_params needs "
+                "step_kwargs={'closure': ...}. Where a task does not give one, choose another optimizer."
+            )
 
     def _finish_grads(self) -> None:
         params = self._params()

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
+from optwrap.optim.clip import total_norm
 from optwrap.run.plan import Plan
 
 
@@ -75,9 +75,10 @@ class TrainMeter:
 
 
 class GradNorm:
-    """The total gradient norm, before clipping, at the updates that `is_due` names (counted from 1).
+    """The total gradient norm at the updates that `is_due` names (counted from 1).
 
-    It is the wrapper's own where that clips by norm; elsewhere a hook on the optimizer measures it.
+    It is the wrapper's own, before clipping, where that clips by norm; elsewhere a hook on the optimizer measures
+    what it steps with, so after clipping by value.
     """
 
     def __init__(self, wrapper: OptimWrapper, is_due: Callable[[int], bool]) -> None:
@@ -101,7 +102,7 @@ class GradNorm:
         if self._wrapper.last_grad_norm is not None or not self._is_due(update):
             return
         params = (param for group in optimizer.param_groups for param in group["params"])
-        self._measured = get_total_norm([param.grad for param in params if param.grad is not None])
+        self._measured = total_norm(params)
 
 
 def peak_memory_mib(device: torch.device) -> int | None:

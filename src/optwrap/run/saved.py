@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from optwrap.argument_types import fits
@@ -53,19 +54,24 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(f"{path}: this config is not one of train.py's: it has no {', '.join(missing)}.")
     for override in overrides:
         key = override.partition("=")[0]
-        saved = OmegaConf.select(cfg, key, default=_ABSENT)
+        saved = OmegaConf.select(cfg, key, default=_ABSENT, throw_on_missing=False)
         if saved is _ABSENT:
             keys = [*_keys(OmegaConf.to_container(cfg)), "run", "split"]
             raise ConfigError(f"{override}: the run's config has no key {key!r}.{did_you_mean(key, keys)}")
-        value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
+        try:
+            value = OmegaConf.select(OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])), key)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{override}: {str(error).splitlines()[0]}") from error
         if isinstance(saved, DictConfig) and not isinstance(value, DictConfig):
             raise ConfigError(f"{override}: {key} is a group; only keys below it can be set here, as in {key}.x=1")
-        if type(saved) in (int, float, bool) and not fits(value, type(saved)):
-            raise ConfigError(f"{override}: expected {type(saved).__name__}.")
+        kind = float if type(saved) is int and isinstance(value, float) and key not in _WHOLE else type(saved)
+        if value is not None and kind in (int, float, bool) and not fits(value, kind):
+            raise ConfigError(f"{override}: expected {kind.__name__}.")
         OmegaConf.update(cfg, key, value)
     return cfg  # type: ignore[return-value]
 
 
+_WHOLE = ("batch_size", "num_workers", "seed")
 _NEEDED = ("data", "model", "task", "seed", "device", "batch_size")
 _ABSENT = object()
 
