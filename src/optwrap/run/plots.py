@@ -40,9 +40,10 @@ def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]
 
 
 def _panel_names(rows: Rows) -> list[str]:
-    """Loss first, the learning rate last."""
-    names = list(rows[0]) if rows else []
-    return ["loss", *(name for name in names if name not in {*NOT_PLOTTED, "loss", "lr"}), "lr"]
+    """Loss first, learning rates last; `generator.lr` is one as `lr` is."""
+    names = [name for name in (rows[0] if rows else ()) if name.rpartition(".")[2] not in NOT_PLOTTED]
+    rates = [name for name in names if name.rpartition(".")[2] == "lr"]
+    return ["loss", *(name for name in names if name not in {"loss", *rates}), *rates]
 
 
 def _curve(rows: Rows, split: str, name: str) -> tuple[list[float], list[float]]:
@@ -66,7 +67,7 @@ def _draw(axis: Any, rows: Rows, name: str) -> None:
     axis.set_xlabel("update")
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-    if name != "lr":
+    if name.rpartition(".")[2] != "lr":
         axis.legend(frameon=False, fontsize=9)
 
 
