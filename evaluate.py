@@ -5,13 +5,12 @@
 For example `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
 """
 
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from optwrap.errors import ConfigError
-from optwrap.run.saved import load_config, split_arguments
+from optwrap.run.saved import load_config, run_program, split_arguments
 
 
 def main(arguments: list[str]) -> dict[str, float]:
@@ -46,10 +45,4 @@ def evaluate_run(folder: Path, cfg: DictConfig, split: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit()
-    try:
-        main(sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(str(error))
+    run_program(main, __doc__)

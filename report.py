@@ -5,7 +5,6 @@ python report.py run=outputs/multirun/2026-01-31/12-00-00 [metrics=test/accuracy
 Prints a table (Markdown where the output is no terminal): a row a setting, mean ± standard deviation over seeds.
 """
 
-import sys
 from pathlib import Path
 
 import rich
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from optwrap.errors import ConfigError
 from optwrap.run.report import compare, read_runs, to_markdown
-from optwrap.run.saved import split_arguments
+from optwrap.run.saved import run_program, split_arguments
 
 
 def main(arguments: list[str]) -> None:
@@ -32,10 +31,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit()
-    try:
-        main(sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(str(error))
+    run_program(main, __doc__)

@@ -1,6 +1,7 @@
 """Read what a finished run saved of its config."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,17 @@ from yaml import YAMLError
 
 from optwrap.argument_types import fits
 from optwrap.errors import ConfigError, did_you_mean
+
+
+def run_program(main: Callable[[list[str]], Any], usage: str | None) -> None:
+    """Run `main` on the command line; print `usage` for --help, and only the message of a ConfigError."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(usage)
+        return
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(str(error))
 
 
 def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
