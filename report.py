@@ -1,33 +1,38 @@
 """Compare the finished runs in a folder, such as a sweep's.
 
-python report.py run=outputs/multirun/2026-01-31/12-00-00 [metrics=test/accuracy,test/loss,seconds]
+    python report.py DIR [metrics=val/accuracy,test/loss,seconds]
 
-Prints a table (Markdown where the output is no terminal): a row a setting, mean ± standard deviation over seeds.
+Prints a table (Markdown where the output is no terminal): a row a setting, mean ± standard deviation over seeds,
+the best one marked. Writes DIR/results.csv, a row a job, and DIR/report/: the table as CSV and Markdown, pictures,
+and index.html with all of it.
 """
 
 from pathlib import Path
 
-import rich
-from rich.table import Table
-
 from optwrap.errors import ConfigError
-from optwrap.run.report import compare, read_runs, to_markdown
-from optwrap.run.saved import run_program, split_arguments
+from optwrap.run.saved import run_program
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table."""
-    own, rest = split_arguments(arguments, {"run": None, "metrics": "test/accuracy,test/loss,seconds"})
-    if rest:
-        raise ConfigError(f"{rest[0]}: report.py takes run= and metrics= only.")
-    rows = compare(read_runs(Path(own["run"])), own["metrics"].split(","))
-    if not rich.get_console().is_terminal:
-        print(to_markdown(rows))
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*row.values())
-    rich.print(table)
+    """Print the table and write the files."""
+    from optwrap.sweep.report import show_table, write_report
+    from optwrap.sweep.results import read_jobs, write_results_csv
+    from optwrap.sweep.settings import default_metrics
+
+    folders = [argument for argument in arguments if not argument.startswith("metrics=")]
+    chosen = [argument.removeprefix("metrics=") for argument in arguments if argument not in folders]
+    if len(folders) != 1 or len(chosen) > 1:
+        got = " ".join(arguments) or "nothing"
+        raise ConfigError(f"report.py takes one folder, and metrics= beside it; got {got}.")
+    folder = Path(folders[0])
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder.")
+    jobs = read_jobs(folder)
+    files = [write_results_csv(folder)]
+    metrics = chosen[0].split(",") if chosen else default_metrics(jobs)
+    show_table(jobs, metrics)
+    files += write_report(folder, jobs, metrics)
+    print("\n".join(str(file) for file in files))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> float:
     from optwrap.instantiate import build
     from optwrap.optim import build_optim_wrapper, build_schedule
     from optwrap.run import checkpoint, setup
-    from optwrap.run.evaluation import check_objective, evaluate, write_artifacts
+    from optwrap.run.evaluation import evaluate, find_objective, write_artifacts
     from optwrap.run.loaders import batch_size, batches, make_loaders
     from optwrap.run.plan import make_plan
     from optwrap.run.recorder import FILES, Recorder
@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> float:
     model = setup.place(build(cfg.model, "model"), device, cfg.channels_last, cfg.compile)
     task = build(cfg.task, "task", model=model)
     task.metrics.to(device)
-    check_objective(cfg.objective, task)
+    objective = find_objective(cfg.objective, task)
 
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     plan = make_plan(
@@ -52,10 +52,10 @@ def main(cfg: DictConfig) -> float:
                 metrics = evaluate(task, batches(loaders.val, device, cfg.channels_last))
                 recorder.evaluation("val", metrics, count)
                 write_artifacts(task, folder, plan.update_after(count))
-                schedule.step_on_metric(metrics[cfg.objective.removeprefix("val/").removeprefix("test/")])
+                schedule.step_on_metric(metrics[objective.name.removeprefix("val/").removeprefix("test/")])
                 checkpoint.save_run(folder / FILES["checkpoint"], model, optim_wrapper, schedule, count)
         recorder.evaluation("test", evaluate(task, batches(loaders.test, device, cfg.channels_last)), count)
-    return recorder.finish(cfg.seed, cfg.objective)
+    return recorder.finish(cfg.seed, objective)
 
 
 if __name__ == "__main__":

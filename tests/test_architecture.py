@@ -27,6 +27,7 @@ def imported_by(folder):
         ("optim", {"optwrap.run", "optwrap.vision", "optwrap.config"}),
         ("config", {"optwrap.run", "optwrap.vision", "optwrap.optim", "torch"}),
         ("vision", {"optwrap.run", "optwrap.config"}),
+        ("sweep", {"optwrap.run", "optwrap.config", "optwrap.optim", "optwrap.vision", "torch"}),
     ],
 )
 def test_a_package_imports_nothing_above_it(folder, forbidden):

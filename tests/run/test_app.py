@@ -122,6 +122,8 @@ WRONG = [
     ("lr=0.1", ["Did you mean 'optim_wrapper.optimizer.lr'?"]),
     ("schedule=StepLR schedule.lr.gama=1", ["(StepLR)", "Did you mean 'gamma'?"]),
     ("hydra/lancher=basic", ["Did you mean 'hydra/launcher'?"]),
+    ("-m hydra/launcher=slurm", ["hydra/launcher=slurm: ", 'pip install -e ".[submitit]"']),
+    ("-m hydra/sweeper=search seed=1", ["hydra/sweeper=search: ", 'pip install -e ".[optuna]"']),
     ("optim_wrapper.dtype=float16", ["add amp to the list: 'optim_wrapper=[sgd,amp]'"]),
     ("optim_wrapper=[adamw,clip] optim_wrapper.loss_scale=8", ["'optim_wrapper=[adamw,clip,amp]'"]),
     ("optim_wrapper=[sgd,adamw]", ["two optimizers", "sgd (SGD)", "adamw (AdamW)"]),
@@ -239,10 +241,10 @@ def test_failure_is_written_to_the_log_of_the_run(run: Run, script: Path, kind: 
 def test_failed_job_of_a_sweep_is_named_and_the_others_run(run: Run, script: Path) -> None:
     result = run("-m", "device=config,cpu")
     assert result.code == 1
-    assert "job 0 failed: device=config: no such device." in result.out
+    assert "job failed: device=config" in result.out
     assert "ran with seed 0" in result.out
-    assert "Error executing job with overrides: ['device=config']" in result.err
-    assert result.err.strip().endswith("device=config: no such device.")
+    assert "1 of 2 jobs did not finish:" in result.err
+    assert "device=config: device=config: no such device." in result.err
 
 
 def test_full_error_set_by_the_user_lets_everything_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,9 +326,8 @@ def test_composing_completing_and_helping_import_no_torch(script: Path) -> None:
         assert done.returncode == 0, arguments
 
 
-@pytest.mark.parametrize(("arguments", "folder"), [([], "outputs/2"), (["-m", "seed=0,1"], "outputs/multirun/2")])
-def test_interrupt_says_where_the_output_is(script: Path, arguments: list[str], folder: str) -> None:
-    command = [sys.executable, "-u", str(script), *arguments, "device=sleep"]
+def test_interrupt_says_where_the_output_is(script: Path) -> None:
+    command = [sys.executable, "-u", str(script), "device=sleep"]
     with subprocess.Popen(
         command, cwd=script.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as program:
@@ -337,7 +338,7 @@ def test_interrupt_says_where_the_output_is(script: Path, arguments: list[str], 
         _, err = program.communicate(timeout=20)
     assert program.returncode == 130
     (line,) = err.strip().splitlines()
-    assert line.startswith(f"interrupted; what was written is in {script.parent / folder}")
+    assert line.startswith(f"interrupted; what was written is in {script.parent / 'outputs/2'}")
 
 
 def test_program_called_with_a_config_is_the_plain_function(script: Path) -> None:

@@ -8,6 +8,7 @@ from torch.optim import SGD
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from optwrap.run.evaluation import Objective
 from optwrap.run.plan import Plan
 from optwrap.run.recorder import Recorder
 
@@ -26,7 +27,7 @@ def run(folder, optim_wrapper, losses=(4.0, 3.0, 2.0, 1.0), train_rows=True, ten
             if PLAN.evaluates_after(count):
                 recorder.evaluation("val", {"loss": loss / 2}, count)
         recorder.evaluation("test", {"loss": 0.25}, count)
-    return recorder.finish(seed=3, objective="val/loss")
+    return recorder.finish(seed=3, objective=Objective("val/loss", higher_is_better=False))
 
 
 @pytest.fixture

@@ -27,6 +27,13 @@ from optwrap.config.sources import EXPERIMENT, WRAPPER
 from optwrap.config.wrapper_errors import explain_clash, explain_misplaced, explain_no_group
 from optwrap.errors import ConfigError, did_you_mean
 
+EXTRAS = {  # what offers an option of Hydra's own groups: the extra of pyproject.toml that installs it
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/submitit_local": "submitit",
+    "hydra/launcher/submitit_slurm": "submitit",
+    "hydra/launcher/ray": "ray",
+    "hydra/sweeper/optuna": "optuna",
+}
 FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "max_lr"})
 """Arguments of schedulers that the run's own length and lr fill in, so that a config may leave them out."""
 
@@ -101,6 +108,8 @@ def _unknown_option(error: MissingConfigException, line: CommandLine) -> str:
         group, _, option = path.partition("/")
     if not group:
         return str(error)
+    if extra := EXTRAS.get(path):
+        return f'{line.typed(group) or path}: this needs a further package: pip install -e ".[{extra}]"'
     options = line.options(group)
     if group.count("/") > 1 and group.startswith(f"{WRAPPER}/"):
         return f"{'/'.join(group.split('/')[:2])}: wrappers nest one level deep only."

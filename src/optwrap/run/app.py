@@ -20,6 +20,8 @@ from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.explain import check_complete, explain
 from optwrap.config.frames import short_traceback
+from optwrap.sweep.driver import again, new_sweep, run_sweep, sweep_folder
+from optwrap.sweep.job import Sweep, run_job
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
             run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 return run(task)()
-            return _run(run(_job(task, line)), line)
+            return _run(lambda sweep: run(_job(task, line, sweep))(), line)
 
         return program
 
@@ -63,11 +65,13 @@ def _typed_overrides(arguments: list[str]) -> tuple[str, ...]:
     return tuple(argument for argument in arguments if "=" in argument and not argument.startswith("-"))
 
 
-def _run(program: Callable[[], Any], line: CommandLine) -> None:
+def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
     """Run Hydra's program; end the process with a message where it fails."""
     try:
         with _hydra_lets_errors_out():
-            program()
+            failed = run_sweep(program, new_sweep(line.conf.parent))
+        if failed:
+            sys.exit(_say("\n" + "\n".join(failed), code=1))
     except KeyboardInterrupt as interrupt:
         sys.exit(_say(f"\ninterrupted{'; ' if str(interrupt) else ''}{interrupt}", code=130))
     except SystemExit as end:
@@ -97,34 +101,32 @@ def _hydra_lets_errors_out() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def _job(task: Task, line: CommandLine) -> Task:
-    """Wrap the function that Hydra calls: check that nothing is missing, and log how it failed."""
+def _job(task: Task, line: CommandLine, sweep: Sweep) -> Task:
+    """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
+
+    def checked(cfg: DictConfig) -> Any:
+        check_complete(cfg, line)
+        return task(cfg)
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
+        config = HydraConfig.get()
+        swept = config.mode == RunMode.MULTIRUN
         try:
-            check_complete(cfg, line)
-            return task(cfg)
+            return run_job(checked, cfg, sweep, lambda error: _message(error, line)) if swept else checked(cfg)
         except KeyboardInterrupt as interrupt:
-            raise Interrupted(f"what was written is in {_folder()}") from interrupt
+            written = f"what was written is in {os.path.abspath(config.runtime.output_dir)}"
+            raise Interrupted(again(sweep_folder()) if swept else written) from interrupt
         except Exception as error:
-            _log_failure(_message(error, line))
+            if not swept:
+                _log_failure(_message(error, line))
             raise
 
     return job
 
 
-def _folder() -> str:
-    config = HydraConfig.get()
-    return os.path.abspath(config.sweep.dir if config.mode == RunMode.MULTIRUN else config.runtime.output_dir)
-
-
 def _log_failure(message: str) -> None:
-    """Write the message into the job's log; on the terminal it comes at the end, and in sweeps also now."""
-    config = HydraConfig.get()
-    if config.mode == RunMode.MULTIRUN:
-        log.error("job %s failed: %s", config.job.num, message)
-        return
+    """Write the message into the run's log; on the terminal it comes at the end."""
     record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):

@@ -1,6 +1,7 @@
 """Evaluate a task on a data set."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,26 @@ def write_artifacts(task: Any, folder: Path, update: int) -> None:
         write(folder, update)
 
 
-def check_objective(objective: str, task: Any) -> None:
-    """Check, before the run, that it will have the metric that `objective` names.
+@dataclass(frozen=True)
+class Objective:
+    """The metric that a run is judged by, `val/accuracy`, and which way is up."""
+
+    name: str
+    higher_is_better: bool
+
+
+def find_objective(name: str, task: Any) -> Objective:
+    """Return the objective, before the run, from the metric of the task that `name` means.
+
+    Where a metric does not say which way is up, as the mean of a loss does not, lower is better.
 
     Raises:
-        ConfigError: it will not; the message names the nearest.
+        ConfigError: the run will have no such metric; the message names the nearest.
     """
-    names = [f"{split}/{name}" for split in ("val", "test") for name in task.metrics]
-    if objective not in names:
+    names = {f"{split}/{metric}": metric for split in ("val", "test") for metric in task.metrics}
+    if name not in names:
         raise ConfigError(
-            f"objective={objective}: there is no such metric.{did_you_mean(objective, names)} "
+            f"objective={name}: there is no such metric.{did_you_mean(name, list(names))} "
             f"Metrics: {', '.join(names)}."
         )
+    return Objective(name, bool(task.metrics[names[name]].higher_is_better))

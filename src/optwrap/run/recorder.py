@@ -1,8 +1,6 @@
 """What a run leaves on disk and shows on the way."""
 
-import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Mapping
@@ -15,7 +13,9 @@ import torch
 from torch import Tensor
 
 from optwrap.errors import ConfigError
+from optwrap.files import write_json
 from optwrap.optim import OptimWrapper, OptimWrapperDict, format_table, write_csv
+from optwrap.run.evaluation import Objective
 from optwrap.run.loggers import CsvLogger, TensorBoardLogger
 from optwrap.run.meters import GradNorm, TrainMeter, peak_memory_mib
 from optwrap.run.plan import Plan
@@ -105,7 +105,7 @@ class Recorder:
         self._write(split, row)
         self._meter.pause()
 
-    def finish(self, seed: int, objective: str) -> float:
+    def finish(self, seed: int, objective: Objective) -> float:
         """Write `result.json` and `curves.png`, show the summary; return the objective's value.
 
         Raises:
@@ -118,7 +118,8 @@ class Recorder:
                     "scaled gradients overflowed. Lower a static scale, leave it dynamic, or use amp_bf16."
                 )
         result: dict[str, Any] = self.metrics | {
-            "objective": objective,
+            "objective": objective.name,
+            "higher_is_better": objective.higher_is_better,
             "seed": seed,
             "updates": sum(wrapper.updates for wrapper in self.wrappers.values()),
             "skipped_steps": sum(wrapper.skipped_steps for wrapper in self.wrappers.values()),
@@ -126,12 +127,13 @@ class Recorder:
             "seconds": round(time.monotonic() - self._started, 2),
             "peak_memory_mib": peak_memory_mib(self._device()),
         }
-        shown = {name: value for name, value in result.items() if name not in ("objective", "micro_batches")}
+        unshown = ("objective", "higher_is_better", "micro_batches")
+        shown = {name: value for name, value in result.items() if name not in unshown}
         result |= {"versions": _versions(), "device": str(self._device())}
         write_json(self.folder / FILES["result"], result)
         plot_curves(self.folder / FILES["metrics"], self.folder / FILES["curves"])
         summary(shown, {"folder": self.folder} | {what: self.folder / name for what, name in FILES.items()})
-        return self.metrics[objective]
+        return self.metrics[objective.name]
 
     def _place(self, count: int) -> dict[str, float | int | None]:
         return {
@@ -181,13 +183,6 @@ def _claim(path: Path) -> None:
             f"hydra.run.dir={path.parent}: this folder already holds a run. Choose another, or start again: by "
             "default its name is the time to the second."
         ) from error
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON to a temporary file and rename it, so that it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,157 @@
+"""A sweep as a whole, in the process that was called: its rounds, and what is said and written at its end."""
+
+import logging
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from optwrap.errors import ConfigError
+from optwrap.sweep.job import Sweep
+from optwrap.sweep.names import label
+from optwrap.sweep.progress import SweepProgress, told_apart
+from optwrap.sweep.records import UNFINISHED, Record, is_held, locked, read_record, records, write_record
+from optwrap.sweep.results import read_jobs, write_results_csv
+from optwrap.sweep.settings import default_metrics
+
+log = logging.getLogger(__name__)
+
+Program = Callable[[Sweep], None]
+
+
+def new_sweep(root: Path) -> Sweep:
+    """Return the sweep of this call of the program; `root` is the project's folder."""
+    return Sweep(name=uuid.uuid4().hex, root=root, pid=os.getpid(), host=socket.gethostname())
+
+
+def sweep_folder() -> Path | None:
+    """Return the folder that Hydra sweeps in; None where it does not, or not yet."""
+    config: Any = HydraConfig.instance().cfg  # the whole composed config, whatever its annotation says
+    if config is None or config.hydra.mode != RunMode.MULTIRUN:
+        return None
+    return Path(os.path.abspath(config.hydra.sweep.dir))
+
+
+def run_sweep(program: Program, sweep: Sweep) -> list[str]:
+    """Run Hydra's program; where it sweeps, until each job has been run, and report. Return the lines on failures.
+
+    A killed worker may end the launcher and the jobs beside its own. Then the program is run again: without the
+    jobs that died, then with one of them at a time, so that the one that kills is told from its neighbours.
+    """
+    HydraConfig.instance().cfg = None  # of an earlier program in this process
+    try:
+        with SweepProgress(sweep.name, sweep_folder):
+            _run_rounds(program, sweep)
+    except Exception:
+        if lines := failures(sweep_folder(), sweep):
+            print("\n".join(lines), file=sys.stderr)
+        raise
+    finally:
+        _report(sweep_folder())
+    return failures(sweep_folder(), sweep)
+
+
+def failures(folder: Path | None, sweep: Sweep) -> list[str]:
+    """Return lines that name the jobs of this call that did not finish, and how to run them again."""
+    if folder is None:
+        return []
+    mine = {path: record for path, record in records(folder).items() if record.sweep == sweep.name}
+    bad = {path: record for path, record in mine.items() if record.status in UNFINISHED}
+    if not bad:
+        return []
+    lines = [f"{len(bad)} of {len(mine)} jobs did not finish:"]
+    for path, record in bad.items():
+        reason = f": {record.error.strip().splitlines()[-1]}" if record.error.strip() else ""
+        lines.append(f"  {record.status:<11} {path.name}  {label(told_apart(record, mine.values()))}{reason}")
+    return [*lines, again(folder)]
+
+
+def again(folder: Path | None) -> str:
+    """Return how a sweep is gone on with."""
+    if folder is None:
+        return ""
+    shown = os.path.relpath(folder)
+    return f"go on with the same command and hydra.sweep.dir={shown}: no finished job is run twice"
+
+
+def _run_rounds(program: Program, sweep: Sweep) -> None:
+    died = _round(program, sweep)
+    while died:
+        log.warning("%s died with their worker; going on", ", ".join(sorted(died)))
+        if len(died) == 1:
+            _record_killed(died.pop(), sweep)
+            died = _round(program, sweep)
+            continue
+        still = _round(program, replace(sweep, put_off=frozenset(died)))
+        if still > died:
+            died = still
+            continue
+        for job in sorted(died):
+            if job in _round(program, replace(sweep, put_off=frozenset(died - {job}))):
+                _record_killed(job, sweep)
+        died = _round(program, sweep)
+
+
+def _round(program: Program, sweep: Sweep) -> set[str]:
+    """Run Hydra's program once; return the jobs of this sweep that are neither running nor ended."""
+    failed = None
+    try:
+        program(sweep)
+    except Exception as error:
+        failed = error
+    folder = sweep_folder()
+    if folder is not None:
+        _pin(folder)
+        found = {path: read_record(path) for path in records(folder)}
+        died = {path.name for path, record in found.items() if _died(path, record, sweep)}
+        if died:
+            return died
+    if failed is not None:
+        raise failed
+    return set()
+
+
+def _died(folder: Path, record: Record | None, sweep: Sweep) -> bool:
+    return record is not None and (record.status, record.sweep) == ("running", sweep.name) and not is_held(folder)
+
+
+def _pin(folder: Path) -> None:
+    """Have a further round sweep in the same folder, whose name may hold the time."""
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    override = f"hydra.sweep.dir='{quoted}'"
+    if override not in sys.argv:
+        sys.argv.append(override)
+
+
+def _record_killed(job: str, sweep: Sweep) -> None:
+    parent = sweep_folder()
+    assert parent is not None
+    (folder,) = (path for path in records(parent) if path.name == job)
+    with locked(folder):
+        record = read_record(folder)
+        if record is not None and (record.status, record.sweep) == ("running", sweep.name):
+            write_record(folder, record.ended("killed", error="its process was killed"))
+
+
+def _report(folder: Path | None) -> None:
+    """Write the sweep's results and report, as far as there are any; a fault in it never hides the sweep's own."""
+    if folder is None:
+        return
+    from optwrap.sweep.report import show_table, write_report  # here, since it loads matplotlib
+
+    try:
+        jobs = read_jobs(folder)
+        files = [write_results_csv(folder)]
+        if any(job.status == "finished" for job in jobs):
+            show_table(jobs, default_metrics(jobs))
+            files += write_report(folder, jobs, default_metrics(jobs))
+        print("\n".join(os.path.relpath(file) for file in files))
+    except ConfigError as error:
+        log.warning("no report: %s", error)

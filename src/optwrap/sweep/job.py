@@ -1,0 +1,159 @@
+"""One job of a sweep, in whatever process a launcher runs it."""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rich
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from optwrap.errors import ConfigError
+from optwrap.sweep import identity
+from optwrap.sweep.records import LOCK, RECORD, Record, locked, read_record, write_record
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Sweep", "identity", "run_job"]  # importing identity makes its resolver known to a worker
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One call of the program that sweeps, known to each of its jobs.
+
+    `root` is the project's folder; `put_off` are jobs that are not to be run now.
+    """
+
+    name: str
+    root: Path
+    pid: int
+    host: str
+    put_off: frozenset[str] = frozenset()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this process is the one that was called, so that the terminal is the job's alone."""
+        return (os.getpid(), socket.gethostname()) == (self.pid, self.host)
+
+
+def run_job(
+    task: Callable[[DictConfig], Any], cfg: DictConfig, sweep: Sweep, message: Callable[[Exception], str]
+) -> float | None:
+    """Run `task` once, whatever number of times the sweep is called; return its metric, None where it failed.
+
+    A finished job returns its stored metric. A failure is recorded, logged and shown, and is not raised: a sweeper
+    would end the sweep, and no process pool carries every exception. `message` says what a user reads of it.
+
+    Raises:
+        ConfigError: another sweep is running this job, or a search goes the wrong way.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    _check_folder_name()
+    if folder.name in sweep.put_off:
+        return None
+    _leave_the_terminal(live=sweep.runs_here)
+    if str(sweep.root) not in sys.path:  # for experiments/, from any folder
+        sys.path.insert(0, str(sweep.root))
+    before = read_record(folder)
+    # A job of this very sweep may still run where a launcher gave up on it, or handed it out twice.
+    ours = before is not None and before.sweep == sweep.name
+    with locked(folder, wait=-1 if ours else 2):
+        before = read_record(folder) or Record()
+        if before.sweep == sweep.name and before.status in ("failed", "killed"):
+            return None
+        if before.status == "finished":
+            write_record(folder, before.seen_by(sweep.name))
+            metric = before.metric
+            log.info("finished before: %s %s", before.objective, metric)
+        else:
+            metric = _attempt(task, cfg, folder, before, sweep, message)
+        _check_direction(folder)
+        return metric
+
+
+def _attempt(
+    task: Callable[[DictConfig], Any],
+    cfg: DictConfig,
+    folder: Path,
+    before: Record,
+    sweep: Sweep,
+    message: Callable[[Exception], str],
+) -> float | None:
+    if before.attempts:
+        _set_aside(folder, before.attempts)
+    record = before.begun(list(HydraConfig.get().overrides.task), cfg.objective, sweep.name)
+    write_record(folder, record)
+    status, metric, error = "interrupted", None, ""
+    try:
+        value = task(cfg)
+        metric = None if value is None else float(value)
+        status = "finished"
+    except Exception as failure:
+        said = message(failure)
+        _log_failure(failure, said, record.overrides)
+        bug = said.startswith("Traceback")  # its last line says what it was
+        status, error = "failed", traceback.format_exception_only(failure)[-1].strip() if bug else said
+    finally:  # on Ctrl-C too, and on the SystemExit that submitit needs to see
+        write_record(folder, record.ended(status, metric=metric, error=error))
+    return metric
+
+
+def _check_folder_name() -> None:
+    sweep: Any = OmegaConf.to_container(HydraConfig.get().sweep, resolve=False)
+    subdir = sweep["subdir"]
+    if "optwrap.job_id" not in str(subdir):
+        raise ConfigError(
+            f"hydra.sweep.subdir={subdir}: jobs are told apart by their folders' names, so the name must hold "
+            "${optwrap.job_id:}, as in conf/config.yaml."
+        )
+
+
+def _check_direction(folder: Path) -> None:
+    """Raise where a search minimises what is better when higher, or the reverse."""
+    wanted = str(HydraConfig.get().sweeper.get("direction", "")).rpartition(".")[2].lower()
+    if wanted not in ("minimize", "maximize") or not (folder / "result.json").is_file():
+        return
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    right = "maximize" if result.get("higher_is_better") else "minimize"
+    if wanted != right:
+        raise ConfigError(
+            f"hydra.sweeper.direction={wanted}: for objective={result.get('objective')} it is {right}."
+        )
+
+
+def _set_aside(folder: Path, attempt: int) -> None:
+    """Move what an unfinished attempt left out of the way; the log goes on in its file."""
+    kept = {RECORD, LOCK, ".hydra"}
+    left = [path for path in folder.iterdir() if path.name not in kept and path.suffix != ".log"]
+    left = [path for path in left if not path.name.startswith("attempt")]
+    if left:
+        (folder / f"attempt{attempt}").mkdir(exist_ok=True)
+    for path in left:
+        shutil.move(path, folder / f"attempt{attempt}" / path.name)
+
+
+def _log_failure(failure: Exception, message: str, overrides: list[str]) -> None:
+    """Show the message, and write it with the whole traceback into the job's log."""
+    log.error("job failed: %s\n%s", " ".join(overrides), message)
+    trace = (type(failure), failure, failure.__traceback__)
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "its traceback:", (), trace)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+def _leave_the_terminal(live: bool) -> None:
+    """Show only warnings and errors, the rest being in the log; a live bar where the job is the only one."""
+    if not live:
+        rich.get_console().is_interactive = False
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.WARNING)

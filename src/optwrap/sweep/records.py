@@ -1,0 +1,141 @@
+"""A job's own record on disk: what it was told, how it stands, what came out."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Self, get_type_hints
+
+from filelock import FileLock, Timeout
+
+from optwrap.argument_types import fits
+from optwrap.errors import ConfigError
+from optwrap.files import write_json
+
+RECORD = "record.json"
+LOCK = ".lock"
+UNFINISHED = ("failed", "interrupted", "killed")
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a job stands; times are in seconds, `started` since 1970.
+
+    `status` is running, finished, failed, interrupted (Ctrl-C, or asked to stop) or killed. `sweep` is the call of
+    the program that last dealt with the job.
+    """
+
+    status: str = "running"
+    overrides: list[str] = field(default_factory=list)
+    objective: str = ""
+    metric: float | None = None
+    duration: float | None = None
+    attempts: int = 0
+    error: str = ""
+    host: str = ""
+    pid: int = 0
+    started: float = 0.0
+    sweep: str = ""
+
+    def begun(self, overrides: list[str], objective: str, sweep: str) -> Self:
+        """Return the record of the next attempt."""
+        return replace(
+            self,
+            status="running",
+            overrides=overrides,
+            objective=objective,
+            attempts=self.attempts + 1,
+            metric=None,
+            duration=None,
+            error="",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=time.time(),
+            sweep=sweep,
+        )
+
+    def ended(self, status: str, *, metric: float | None = None, error: str = "") -> Self:
+        """Return the record of an attempt that is over."""
+        return replace(
+            self, status=status, metric=metric, error=error, duration=round(time.time() - self.started, 2)
+        )
+
+    def seen_by(self, sweep: str) -> Self:
+        """Return the record of a finished job that another call of the sweep came by."""
+        return replace(self, sweep=sweep)
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return the record in `folder`; None where there is none, or what is there is no record."""
+    try:
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    known = get_type_hints(Record)
+    if not isinstance(content, dict) or not all(fits(content.get(name), known[name]) for name in known):
+        return None
+    if not all(isinstance(override, str) for override in content["overrides"]):
+        return None
+    return Record(**{name: content[name] for name in known})
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the record whole or not at all; only who holds the lock of the folder may."""
+    write_json(folder / RECORD, asdict(record))
+
+
+@contextmanager
+def locked(folder: Path, wait: float = 2) -> Iterator[None]:
+    """Hold the lock of a job's folder, which the kernel frees whatever ends the process.
+
+    Raises:
+        ConfigError: another process still holds it after `wait` seconds (-1: wait for ever).
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=wait)  # above 0, since `is_held` holds it for a moment
+    except Timeout as error:
+        other = read_record(folder)
+        where = f" (process {other.pid} on {other.host})" if other else ""
+        raise ConfigError(
+            f"{folder}: another process{where} is running this job. Wait for it, "
+            "or choose another hydra.sweep.dir."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Tell whether a process holds the lock of the folder."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # somebody else's folder, which cannot be written
+        return False
+
+
+def current(folder: Path) -> Record | None:
+    """Return the record in `folder`; one that says running while nobody holds the lock has been killed."""
+    record = read_record(folder)
+    if record is None or record.status != "running" or is_held(folder):
+        return record
+    # Read again: it may have ended between the two looks.
+    again = read_record(folder)
+    return replace(again, status="killed") if again and again.status == "running" else again
+
+
+def records(sweep: Path) -> dict[Path, Record]:
+    """Return the records below a sweep's folder, in the order in which the jobs were started."""
+    found = {path.parent: current(path.parent) for path in sweep.rglob(RECORD)}
+    there = {folder: record for folder, record in found.items() if record is not None}
+    return dict(sorted(there.items(), key=lambda item: (item[1].started, item[0])))

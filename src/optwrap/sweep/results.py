@@ -1,0 +1,131 @@
+"""The jobs of a sweep, or any runs below a folder, as data: who was told what, and what came out."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from optwrap.errors import ConfigError
+from optwrap.files import write_text
+from optwrap.sweep.records import RECORD, Record, current
+
+RESULTS = "results.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its folder, what it was told, its record (None for a run outside of sweeps) and its results."""
+
+    folder: Path
+    overrides: Mapping[str, str]
+    record: Record | None
+    result: Mapping[str, Any]
+
+    @property
+    def status(self) -> str:
+        """The record's status; a run without one has finished where it has results."""
+        if self.record is not None:
+            return self.record.status
+        return "finished" if self.result else "unfinished"
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The results that are numbers."""
+        return {name: value for name, value in self.result.items() if _is_number(value)}
+
+    def value(self, key: str) -> str:
+        """Return what `key` was for this job: as typed, else as its config or its choice of groups has it."""
+        return self.overrides[key] if key in self.overrides else self._composed.get(key, "")
+
+    @cached_property
+    def _composed(self) -> "_Composed":
+        return _Composed(self.folder / ".hydra")
+
+
+class _Composed:
+    """What Hydra saved of a job's config, looked up by an override's key."""
+
+    def __init__(self, folder: Path) -> None:
+        self._configs = [_load(folder / "config.yaml"), _choices(_load(folder / "hydra.yaml"))]
+
+    def get(self, key: str, default: str) -> str:
+        for config in self._configs:
+            value = OmegaConf.select(config, key) if not isinstance(config, dict) else config.get(key)
+            if value is not None and not OmegaConf.is_config(value):
+                return str(value).lower() if isinstance(value, bool) else str(value)
+        return default
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """Return the jobs and runs in and below `folder`, in the order of their start, else of their folders' names.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    folders = {path.parent for path in folder.rglob(RECORD)}
+    folders |= {path.parents[1] for path in folder.rglob(".hydra/overrides.yaml")}
+    jobs = [_read_job(each) for each in folders]
+    if not jobs:
+        raise ConfigError(f"{folder}: there is no run in or below it.")
+    return sorted(jobs, key=lambda job: (job.record.started if job.record else 0, _natural(job.folder)))
+
+
+def write_results_csv(folder: Path) -> Path:
+    """Write a row a job: its folder, status, what it was told, its results, attempts and error; return the file.
+
+    It is made anew from the jobs' own records each time, and holds nothing that they do not.
+    """
+    jobs = read_jobs(folder)
+    told = list(dict.fromkeys(key for job in jobs for key in job.overrides))
+    came_out = list(dict.fromkeys(name for job in jobs for name in job.numbers if name not in told))
+    ran = ("duration", "attempts", "host", "error")
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["job", "status", *told, *came_out, *ran])
+    for job in jobs:
+        numbers = job.numbers
+        run = [getattr(job.record, name, None) for name in ran]
+        cells = [*(job.value(key) for key in told), *(numbers.get(name) for name in came_out), *run]
+        writer.writerow([job.folder.relative_to(folder), job.status, *("" if c is None else c for c in cells)])
+    write_text(folder / RESULTS, text.getvalue())
+    return folder / RESULTS
+
+
+def _read_job(folder: Path) -> Job:
+    record = current(folder)
+    typed = record.overrides if record else _load(folder / ".hydra" / "overrides.yaml")
+    pairs = (str(override).partition("=") for override in typed)
+    overrides = {key.lstrip("+~"): value for key, _, value in pairs if not key.startswith("hydra")}
+    result: Any = {}
+    if (folder / "result.json").is_file() and (record is None or record.status == "finished"):
+        try:
+            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        except ValueError:
+            result = {}
+    return Job(folder, overrides, record, result if isinstance(result, dict) else {})
+
+
+def _load(path: Path) -> Any:
+    try:
+        return OmegaConf.load(path)
+    except Exception:  # damaged files raise many kinds, and a report goes on without one of them
+        return OmegaConf.create({})
+
+
+def _choices(hydra: Any) -> dict[str, str]:
+    return dict(OmegaConf.select(hydra, "hydra.runtime.choices", default=None) or {})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _natural(folder: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(folder))]

@@ -1,0 +1,140 @@
+"""Sweeps as their users meet them: called, killed, called again."""
+
+import csv
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from optwrap.sweep.records import locked
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def results(program):
+    with (program.out / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_same_command_again_runs_nothing_twice_and_new_points_only(program):
+    first = program.sweep("seed=0,1", "epochs=2,3")
+    again = program.sweep("seed=0,1", "epochs=2,3")
+    more = program.sweep("seed=0,1,2", "epochs=2,3")
+    assert [first.code, again.code, more.code] == [0, 0, 0]
+    assert sorted(program.ran) == ["0 2", "0 3", "1 2", "1 3", "2 2", "2 3"]
+    assert len(results(program)) == 6
+    assert "4 of 4 jobs finished" in again.out
+    assert json.loads((program.out / "sweep.json").read_text())["jobs"] == 6
+
+
+def test_keys_that_change_no_result_make_no_other_job(program):
+    program.sweep("seed=0,1")
+    program.sweep("seed=0,1", "log_every=7", "logger=none")
+    assert sorted(program.ran) == ["0 20", "1 20"]
+
+
+def test_a_sweep_killed_in_its_middle_goes_on_to_the_results_of_an_uninterrupted_one(program, tmp_path):
+    points = ("seed=0,1,2,3", "epochs=2,3,4")
+    process = program.start(*points, JOB_SECONDS="0.1")
+    wait_until(lambda: len(program.ran) >= 6)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = [job for job, status in program.statuses().items() if status == "finished"]
+    assert 4 <= len(finished) < 12
+    assert program.sweep(*points).code == 0
+    rows = results(program)
+    assert len(rows) == 12
+    assert {(row["seed"], row["epochs"]): float(row["val/accuracy"]) for row in rows} == {
+        (str(seed), str(epochs)): epochs + seed / 10 for seed in range(4) for epochs in (2, 3, 4)
+    }
+    assert all(program.ran.count(job) == 1 for job in finished)
+
+
+def test_a_job_that_raises_leaves_the_others_alone_and_is_named_with_its_traceback(program):
+    program.fault(1, "raise")
+    ended = program.sweep("seed=0,1,2")
+    assert ended.code == 1
+    assert program.statuses() == {"0 20": "finished", "1 20": "failed", "2 20": "finished"}
+    last = ended.err.strip().splitlines()
+    assert last[0] == "1 of 3 jobs did not finish:"
+    assert "seed=1: ZeroDivisionError: seed of trouble" in ended.err
+    assert "hydra.sweep.dir=out" in ended.err
+    assert "job failed: seed=1" in ended.out
+    (log,) = (path for path in program.out.glob("*/train.log") if "failed" in path.read_text())
+    assert "Traceback (most recent call last)" in log.read_text()
+    program.mend(1)
+    assert program.sweep("seed=0,1,2").code == 0
+    assert sorted(program.ran) == ["0 20", "1 20", "1 20", "2 20"]
+    assert [row["status"] for row in results(program)] == ["finished"] * 3
+
+
+def test_every_batch_of_a_sweep_runs_though_a_job_of_the_first_raises(program):
+    program.fault(0, "raise")
+    assert program.sweep("seed=0,1,2", "hydra.sweeper.max_batch_size=1").code == 1
+    assert program.statuses() == {"0 20": "failed", "1 20": "finished", "2 20": "finished"}
+
+
+def test_ctrl_c_ends_the_sweep_and_says_how_to_go_on(program):
+    program.fault(1, "wait")
+    process = program.start("seed=0,1,2")
+    wait_until(lambda: len(program.ran) == 2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "hydra.sweep.dir=out" in err
+    assert "Traceback" not in err
+    assert program.statuses() == {"0 20": "finished", "1 20": "interrupted"}
+    assert [row["status"] for row in results(program)] == ["finished", "interrupted"]
+    program.mend(1)
+    assert program.sweep("seed=0,1,2").code == 0
+    assert sorted(program.ran) == ["0 20", "1 20", "1 20", "2 20"]
+
+
+def test_a_job_that_another_process_runs_is_an_error_that_says_so(program):
+    program.sweep("seed=0")
+    (folder,) = (path.parent for path in program.out.glob("*/record.json"))
+    (folder / "record.json").unlink()
+    with locked(folder):
+        ended = program.sweep("seed=0,1")
+    assert ended.code == 1
+    assert "another process is running this job" in ended.err
+    assert "Traceback" not in ended.err
+    assert program.statuses() == {"1 20": "finished"}
+
+
+def test_folders_named_by_number_are_refused(program):
+    ended = program.sweep("seed=0", "hydra.sweep.subdir=${hydra.job.num}")
+    assert ended.code == 1
+    assert "optwrap.job_id" in ended.err
+    assert not program.ran
+
+
+@pytest.fixture
+def needs_joblib():
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+
+
+@pytest.mark.usefixtures("needs_joblib")
+def test_with_joblib_a_killed_job_and_one_that_raises_are_named_and_the_others_complete(program):
+    program.fault(1, "raise")
+    program.fault(3, "kill")
+    points = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2,3,4,5")
+    ended = program.sweep_apart(*points, JOB_SECONDS="0.3")
+    assert ended.code == 1
+    expected = {f"{seed} 20": "finished" for seed in range(6)} | {"1 20": "failed", "3 20": "killed"}
+    assert program.statuses() == expected
+    assert "2 of 6 jobs did not finish" in ended.err
+    assert sorted({job for job in program.ran if program.ran.count(job) > 2}) == []
+    before = program.ran
+    program.mend(1)
+    program.mend(3)
+    assert program.sweep_apart(*points).code == 0
+    assert sorted(program.ran[len(before) :]) == ["1 20", "3 20"]
+    assert [row["status"] for row in results(program)] == ["finished"] * 6

@@ -1,0 +1,50 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from optwrap.sweep.identity import job_id
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("abc", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
+    max_leaves=8,
+)
+CONFIGS = st.dictionaries(st.text("abcd", min_size=1), VALUES, max_size=5)
+
+
+@given(CONFIGS)
+def test_the_order_of_keys_and_hydra_itself_do_not_count(content):
+    backwards = dict(reversed(content.items())) | {"hydra": {"job": {"num": 7}}}
+    assert job_id(OmegaConf.create(content)) == job_id(OmegaConf.create(backwards))
+
+
+@given(CONFIGS, CONFIGS)
+def test_other_configs_have_other_identities(first, second):
+    same = OmegaConf.create(first) == OmegaConf.create(second)
+    if not same:
+        assert job_id(OmegaConf.create(first)) != job_id(OmegaConf.create(second))
+
+
+@pytest.mark.parametrize("key", ["logger", "data.root", "no.such.key"])
+def test_keys_without_effect_do_not_count(key):
+    cfg = OmegaConf.create({"seed": 1, "logger": "csv", "data": {"root": "here", "size": 3}})
+    changed = OmegaConf.merge(cfg, {"logger": "none"} if key == "logger" else {"data": {"root": "there"}})
+    assert (job_id(cfg, [key]) == job_id(changed, [key])) is (key != "no.such.key")
+
+
+def test_interpolations_count_as_written():
+    cfg = OmegaConf.create({"a": 1, "b": "${a}"})
+    assert job_id(cfg) != job_id(OmegaConf.create({"a": 1, "b": 1}))
+    assert job_id(OmegaConf.create({"b": "${no.such.key}"}))
+
+
+def test_keys_of_several_types_have_an_identity():
+    assert job_id(OmegaConf.create({"custom_keys": {1: "a", "x": "b"}}))
+
+
+def test_the_resolver_takes_the_keys_as_its_arguments():
+    text = "${optwrap.job_id:logger}"
+    cfg = OmegaConf.create({"seed": 1, "logger": "csv", "hydra": {"subdir": text}})
+    assert cfg.hydra.subdir == job_id(cfg, ["logger"])
+    assert cfg.hydra.subdir != job_id(cfg)
