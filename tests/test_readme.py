@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from optwrap.config import store
 
@@ -28,10 +29,14 @@ def test_the_python_example_prints_what_its_comment_says(capsys):
 @pytest.mark.parametrize("command", [*COMMANDS, *TABLE_COMMANDS])
 def test_every_command_composes(command):
     store.register()
-    overrides = [word for word in shlex.split(command, comments=True)[2:] if word != "-m"]
-    sweep = " -m " in command
+    words = [word for word in shlex.split(command, comments=True)[2:] if word != "-m"]
+    parsed = OverridesParser.create().parse_overrides(words)
+    swept = [list(each.sweep_string_iterator()) if each.is_sweep_override() else None for each in parsed]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        compose("config", [o for o in overrides if not (sweep and "," in o and "[" not in o)])
+        for index in range(max(len(values or [0]) for values in swept)):
+            keys = [each.get_key_element() for each in parsed]
+            point = zip(words, keys, swept, strict=True)
+            compose("config", [f"{k}={v[index % len(v)]}" if v else word for word, k, v in point])
 
 
 def test_every_mixin_that_the_table_names_exists_and_every_file_is_named():
