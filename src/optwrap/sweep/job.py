@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import socket
@@ -62,6 +63,9 @@ def run_job(
     _leave_the_terminal(live=sweep.runs_here)
     if str(sweep.root) not in sys.path:  # for experiments/, from any folder
         sys.path.insert(0, str(sweep.root))
+    methods = multiprocessing.get_all_start_methods()
+    if multiprocessing.get_start_method() not in methods:  # joblib's own, with which a DataLoader has no workers
+        multiprocessing.set_start_method(methods[0], force=True)
     before = read_record(folder)
     # A job of this very sweep may still run where a launcher gave up on it, or handed it out twice.
     ours = before is not None and before.sweep == sweep.name
