@@ -204,6 +204,11 @@ WRONG = [
         ["In experiments/new.yaml: ", "no wrapper 'generatr'"],
     ),
     (
+        "experiment=gan optim_wrapper=[sgd,amp]",
+        "",
+        ["optim_wrapper=[sgd,amp]: this is a single wrapper", "experiments/gan.yaml", "generator=[sgd,amp]'"],
+    ),
+    (
         "experiment=new",
         "defaults: [override /optim_wrapper: gan]\noptim_wrapper: {clip_grad: {max_norm: 1}}\n",
         ["In experiments/new.yaml: ", "generator and discriminator"],

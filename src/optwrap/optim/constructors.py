@@ -151,7 +151,13 @@ def _optimizer_cfg(cfg: Any) -> dict[str, Any]:
             f"optim_wrapper.optimizer={cfg}: choose an optimizer by its mixin, optim_wrapper={cfg} or "
             f"optim_wrapper=[{cfg},...]."
         )
-    return plain(cfg, "optim_wrapper.optimizer")
+    cfg = plain(cfg, "optim_wrapper.optimizer")
+    if cfg.get("_target_") in (None, "???") and "type" not in cfg:
+        raise ConfigError(
+            f"optim_wrapper.optimizer={cfg}: these are arguments of no optimizer. Add one to the list, as in "
+            "optim_wrapper=[sgd,amp], or name its class: optim_wrapper.optimizer._target_=torch.optim.SGD."
+        )
+    return cfg
 
 
 def check_trainable(params: Sequence[NamedParam]) -> list[NamedParam]:
