@@ -230,5 +230,6 @@ def test_the_discriminator_is_clipped_and_both_compute_in_mixed_precision(train)
 def test_evaluate_repeats_the_score_of_the_run(train):
     folder = train(QUICK, "max_updates=4", "device=cpu")
     result = json.loads((folder / "result.json").read_text())
+    assert result["updates"] == 4  # of each wrapper, as its rows in metrics.csv count
     metrics = evaluate.main([f"run={folder}"])
     assert metrics["frechet_distance"] == pytest.approx(result["test/frechet_distance"], rel=1e-3)

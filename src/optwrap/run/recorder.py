@@ -120,7 +120,8 @@ class Recorder:
         result: dict[str, Any] = self.metrics | {
             "objective": objective,
             "seed": seed,
-            "updates": sum(wrapper.updates for wrapper in self.wrappers.values()),
+            # As the plan and the progress count them: by the longest window of several wrappers.
+            "updates": min(wrapper.updates for wrapper in self.wrappers.values()),
             "skipped_steps": sum(wrapper.skipped_steps for wrapper in self.wrappers.values()),
             "micro_batches": self.plan.micro_batches,
             "seconds": round(time.monotonic() - self._started, 2),
