@@ -102,12 +102,16 @@ class GanTask:
 
     def train_step(self, batch: Sequence[Tensor], optim_wrapper: Mapping[str, OptimWrapper]) -> dict[str, Tensor]:
         """Update the discriminator, then the generator against the updated discriminator."""
+        if not isinstance(optim_wrapper, Mapping):
+            raise ConfigError(
+                "optim_wrapper: a GAN needs a wrapper for each of its two players: optim_wrapper=gan."
+            )
         generator, discriminator = self.model.generator, self.model.discriminator
         real = (batch[0] - self.black) / (self.white - self.black) * 2 - 1
         noise = torch.randn(len(real), self.model.noise_size, device=self.device)
 
         with optim_wrapper["generator"].optim_context(generator):
-            fake = self.model(noise)
+            fake = self.model(noise).float()  # the discriminator may compute in another precision
         with optim_wrapper["discriminator"].optim_context(discriminator):
             # softplus(-x) and softplus(x): the binary cross entropies of a logit x with labels 1 and 0
             on_real = F.softplus(-discriminator(real).float()).mean()

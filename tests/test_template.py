@@ -1,5 +1,6 @@
 """The README's 'Start your own project', followed to the letter in a copy of the repository."""
 
+import csv
 import json
 import os
 import re
@@ -14,12 +15,15 @@ ROOT = Path(__file__).parents[1]
 TITLE = "# optwrap\n"
 README = (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.skipif(not README.startswith(TITLE), reason="this is a project started from the template")
-LEFT_BEHIND = {".git", "outputs", "data", ".venv", ".hypothesis", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+# What is no part of a copy, by git or by step 1.
+LEFT_BEHIND = {".git", ".github", ".venv", "outputs", "data"}
 
 
 def _left_behind(folder, names):
     """What git would not copy either."""
-    built = {name for name in names if name.endswith(".egg-info") or name == "__pycache__"}
+    built = {
+        name for name in names if name.endswith((".egg-info", "_cache")) or name in ("__pycache__", ".hypothesis")
+    }
     return built | (LEFT_BEHIND & set(names) if folder == str(ROOT) else set())
 
 
@@ -40,6 +44,23 @@ def project(tmp_path_factory):
     return folder
 
 
+OWN_CONSTRUCTOR = """
+from dataclasses import replace
+
+from optwrap.optim import DefaultOptimWrapperConstructor
+
+
+class Scaled(DefaultOptimWrapperConstructor):
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None, factor=1.0):
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        self.factor = factor
+
+    def assign(self, model, base):
+        assignments = super().assign(model, base)
+        return [replace(each, options={**each.options, "lr": self.factor * base["lr"]}) for each in assignments]
+"""
+
+
 def run(project, *command):
     # The copy's own library, as `pip install -e .` in a new environment would give.
     environment = os.environ | {"PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
@@ -56,6 +77,19 @@ def test_the_new_experiment_trains(project):
     assert (project / "outputs/first/param_groups.csv").read_text().count("\n") == 7
 
 
+def test_it_can_have_a_constructor_of_its_own(project, tmp_path):
+    (project / "experiments" / "own.py").write_text(OWN_CONSTRUCTOR)
+    folder = tmp_path / "run"
+    constructor = "optim_wrapper.constructor={_target_: experiments.own.Scaled, factor: 3}"
+    own = ["max_updates=2", constructor, f"hydra.run.dir={folder}", "device=cpu"]
+    done = run(project, "train.py", "experiment=spirals", *own)
+    assert done.returncode == 0, done.stderr
+    with (folder / "param_groups.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"{i}.{kind}" for i in (0, 2, 4) for kind in ("weight", "bias")]
+    assert {float(row["lr"]) for row in rows} == {0.03}
+
+
 def test_help_lists_it(project):
     assert "which of two spirals a point lies on" in run(project, "train.py", "--help").stdout
 
@@ -63,8 +97,24 @@ def test_help_lists_it(project):
 def test_the_project_passes_its_tests(project):
     # All of them would take as long again; these are the ones that look at the project's own files.
     tests = ["test_architecture.py", "test_readme.py", "test_template.py", "config/test_experiments.py"]
-    tests = [f"tests/{name}" for name in tests]
-    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    tests = [f"tests/{name}" for name in [*tests, "experiments/test_quick.py"]]
+    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", "not trains_and_records")
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "without", ignore=shutil.ignore_patterns("outputs"))
+    shutil.rmtree(copy / "tests" / "experiments")
+    shutil.rmtree(copy / "experiments" / "quick")
+    for file in (copy / "experiments").iterdir():
+        if file.stem not in ("__init__", "spirals") and file.is_file():
+            file.unlink()
+    using = [
+        file for file in (copy / "tests").rglob("*.py") if re.search("(from|import) experiments", file.read_text())
+    ]
+    assert using == []
+    tests = ["tests/config/test_experiments.py", "-k", "of_this_repository"]
+    done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout[-3000:]
 
 

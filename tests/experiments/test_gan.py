@@ -11,7 +11,7 @@ from PIL import Image
 import evaluate
 from experiments.gan import DCGAN, GanTask, frozen
 from optwrap.errors import ConfigError
-from optwrap.optim import OptimWrapper, OptimWrapperDict
+from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from optwrap.vision import digits
 
 QUICK = "experiment=quick/gan"
@@ -31,6 +31,20 @@ def task(data):
 def batch(data):
     images, labels = zip(*data.train.__getitems__(range(16)), strict=True)
     return torch.stack(images), torch.tensor(labels)
+
+
+@pytest.mark.parametrize("mixed", ["generator", "discriminator"])
+def test_one_player_may_compute_in_mixed_precision_alone(task, batch, mixed):
+    plain = wrappers(task.model)
+    amp = AmpOptimWrapper(plain[mixed].optimizer, dtype="bfloat16")
+    task.train_step(batch, OptimWrapperDict(**{**plain, mixed: amp}))
+    assert amp.updates == 1
+
+
+def test_a_single_wrapper_is_refused_with_the_option_to_choose(task, batch):
+    single = OptimWrapper(torch.optim.SGD(task.model.parameters(), lr=0.1))
+    with pytest.raises(ConfigError, match="optim_wrapper=gan"):
+        task.train_step(batch, single)
 
 
 def wrappers(model, accumulative_counts=1):
@@ -216,5 +230,6 @@ def test_the_discriminator_is_clipped_and_both_compute_in_mixed_precision(train)
 def test_evaluate_repeats_the_score_of_the_run(train):
     folder = train(QUICK, "max_updates=4", "device=cpu")
     result = json.loads((folder / "result.json").read_text())
+    assert result["updates"] == 4  # of each wrapper, as its rows in metrics.csv count
     metrics = evaluate.main([f"run={folder}"])
     assert metrics["frechet_distance"] == pytest.approx(result["test/frechet_distance"], rel=1e-3)

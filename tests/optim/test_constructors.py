@@ -137,6 +137,23 @@ def test_a_constructor_may_be_a_function(constructor, lr, toy_model):
     assert optim_wrapper.param_groups[0]["param_names"] == [name for name, _ in toy_model.named_parameters()]
 
 
+def test_what_a_function_built_is_listed_by_name_too(toy_model):
+    def half(model, optim_wrapper_cfg, paramwise_cfg):
+        groups = [{"params": model.head.parameters(), "lr": 0.5}, {"params": model.backbone.parameters()}]
+        return OptimWrapper(torch.optim.SGD(groups, lr=0.25, weight_decay=0.1))
+
+    assignments = build_optim_wrapper(toy_model, {"constructor": half}).assignments
+    assert {each.name: each.options["lr"] for each in assignments} == {
+        name: 0.5 if name.startswith("head") else 0.25 for name, _ in toy_model.named_parameters()
+    }
+    assert {each.options["weight_decay"] for each in assignments} == {0.1}
+
+
+def test_a_constructor_that_returns_no_wrapper_is_an_error(toy_model):
+    with pytest.raises(ConfigError, match=r"optim_wrapper.constructor: .* returned None"):
+        build_optim_wrapper(toy_model, {"constructor": lambda model, cfg, paramwise_cfg: None})
+
+
 def test_a_wrapper_subclass_is_built_with_its_own_arguments(toy_model):
     class Noisy(OptimWrapper):
         def __init__(self, optimizer, noise, **kwargs):

@@ -8,6 +8,7 @@ from torch.optim import AdamW, Muon
 
 from optwrap.errors import ConfigError
 from optwrap.optim import HybridOptimizer, build_optim_wrapper, build_schedule
+from optwrap.optim.hybrid import hidden_matrices
 
 HYBRID = "optwrap.optim.HybridOptimWrapperConstructor"
 MUON = {"_target_": "torch.optim.Muon", "lr": 0.02, "weight_decay": 0.1}
@@ -43,6 +44,37 @@ def test_a_listed_head_replaces_the_guess():
     rules = {a.name: a.rule for a in build(Small(), head=["hidden1"]).assignments}
     assert rules["hidden1.weight"].startswith("AdamW")
     assert rules["head.weight"].startswith("Muon")
+
+
+class TokenModel(nn.Module):
+    """Tokens and positions as bare parameters, a gain, and a head that shares the embedding's weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(3, 4))
+        self.embedding = nn.Embedding(5, 4)
+        self.hidden = nn.Linear(4, 4)
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.head = nn.Linear(4, 5)
+        self.head.weight = self.embedding.weight
+
+
+def test_bare_parameters_gains_and_a_tied_head_are_no_hidden_matrices():
+    assert {param.name for param in hidden_matrices(TokenModel())} == {
+        "hidden.weight",
+        "normed.parametrizations.weight.original1",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+    }
+
+
+def test_a_key_may_match_frozen_parameters_of_one_and_trainable_ones_of_the_other():
+    model = Small()
+    model.hidden1.weight.requires_grad_(False)
+    got = {a.name: a for a in build(model, paramwise_cfg={"custom_keys": {"hidden1": {"lr_mult": 2}}}).assignments}
+    assert "hidden1.weight" not in got
+    assert got["hidden1.bias"].options["lr"] == pytest.approx(0.006)
 
 
 @pytest.mark.parametrize("counts", [1, 2])
@@ -110,6 +142,14 @@ def test_a_schedule_moves_both_from_their_own_lr():
     assert sorted({round(lr, 6) for lr in optim_wrapper.get_lr()["lr"]}) == [0.0003, 0.002]
 
 
+def test_one_cycle_needs_its_momentum_cycle_off_and_says_so():
+    cfg = {"lr": {"_target_": "torch.optim.lr_scheduler.OneCycleLR"}}
+    with pytest.raises(ConfigError, match=r"Set schedule\.lr\.cycle_momentum=false"):
+        build_schedule(build(Small()), cfg, 5)
+    cfg["lr"]["cycle_momentum"] = False
+    build_schedule(build(Small()), cfg, 5)
+
+
 def test_loss_scaling_skips_both(assert_equal):
     model = Small()
     before = copy.deepcopy(model)
@@ -131,6 +171,8 @@ def test_a_state_of_other_optimizers_is_an_error():
         ({"hidden_optimizer": None}, "hidden_optimizer is not set"),
         ({"hidden_optimizer": {**MUON, "momentm": 1}}, "optim_wrapper.hidden_optimizer.momentm.*'momentum'"),
         ({"head": ["hidden", "head"]}, "optim_wrapper.hidden_optimizer: no trainable parameter"),
+        ({"head": ["haed"]}, "optim_wrapper.head: 'haed' matches no parameter. Did you mean 'head'"),
+        ({"paramwise_cfg": {"custom_keys": {"hidden1": {"betas": [0.9, 0.9]}}}}, "Muon has no option 'betas'"),
     ],
 )
 def test_errors_name_the_key(cfg, said):

@@ -1,11 +1,14 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
-from torchvision.models import get_model
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torchvision.models import VisionTransformer, get_model
 
 from optwrap.errors import ConfigError
 from optwrap.optim import build_optim_wrapper
-from optwrap.optim.layer_decay import find_blocks, layer_ids
+from optwrap.optim.blocks import find_blocks
 
 LAYER_DECAY = "optwrap.optim.LayerDecayOptimWrapperConstructor"
 
@@ -91,13 +94,74 @@ def test_a_star_means_every_child():
     assert got["second.1.weight"] == pytest.approx(0.75)
 
 
-def test_layer_ids_are_a_pure_function_of_names():
-    names = ["stem.w", "a.w", "between.w", "b.w", "norm.w"]
-    assert list(layer_ids(names, ["a", "b"]).values()) == [0, 1, 2, 2, 3]
+def test_a_list_of_prefixes_counts_only_blocks_with_parameters():
+    features = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(1))
+    got = options(nn.ModuleDict({"features": features, "head": nn.Linear(1, 1)}), blocks=["features.*"])
+    expected = {"features.0.weight": 0.75**2, "features.2.weight": 0.75, "head.weight": 1.0}
+    assert {name: got[name] for name in expected} == pytest.approx(expected)
 
 
-def test_a_prefix_is_a_whole_name():
-    assert layer_ids(["block1.w", "block10.w"], ["block1", "block10"]) == {"block1.w": 1, "block10.w": 2}
+@pytest.mark.parametrize("wrapped", ["encoder", "encoder.layers.1"])
+@pytest.mark.parametrize("cfg", [{}, {"blocks": ["encoder.layers.*"]}])
+def test_checkpoint_wrappers_inside_the_model_change_no_scale(wrapped, cfg):
+    model = VisionTransformer(image_size=8, patch_size=4, num_layers=3, num_heads=1, hidden_dim=4, mlp_dim=4)
+    expected = options(model)
+    wrapped = wrapped.replace(".1", ".encoder_layer_1")
+    model.set_submodule(wrapped, checkpoint_wrapper(model.get_submodule(wrapped)))
+    assert options(model, **cfg) == expected
+
+
+def test_tied_weights_lie_in_two_layers():
+    model = nn.ModuleDict({"embedding": nn.Embedding(3, 2), "block": nn.Linear(2, 2), "head": nn.Linear(2, 3)})
+    model["head"].weight = model["embedding"].weight
+    with pytest.raises(ConfigError, match=r"'embedding.weight' is also 'head.weight'.*bypass_duplicate"):
+        options(model, blocks=["block"])
+    lr = options(model, blocks=["block"], bypass_duplicate=True)
+    assert lr["embedding.weight"] == pytest.approx(0.75**2)
+
+
+@pytest.mark.parametrize("weight_decay", [{}, {"weight_decay": 0.0}])
+def test_no_decay_1d_asks_nothing_of_an_optimizer_without_decay(weight_decay, caplog):
+    cfg = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0, **weight_decay},
+        "constructor": LAYER_DECAY,
+        "paramwise_cfg": {"decay_factor": 0.5, "no_decay_1d": True},
+    }
+    assert build_optim_wrapper(nn.Linear(1, 1), cfg).assignments
+    assert caplog.text == ""
+
+
+@given(
+    st.fixed_dictionaries(
+        {"decay_factor": st.floats(0.1, 1)},
+        optional={
+            "lr_mult": st.floats(0, 4), "decay_mult": st.floats(0, 4), "bias_lr_mult": st.floats(0, 4),
+            "bias_decay_mult": st.floats(0, 4), "norm_decay_mult": st.floats(0, 4),
+            "flat_decay_mult": st.floats(0, 4), "dwconv_decay_mult": st.floats(0, 4),
+            "custom_keys": st.sampled_from([{"fc": {"lr_mult": 3.0}}, {"layer2": {"decay_mult": 0.0}}]),
+        },
+    )
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_whatever_the_other_fields_give_is_multiplied_by_the_layers_scale(cfg):
+    model = model_of("resnet18")
+    cfg = {"custom_keys": {}} | cfg
+    others = {name: value for name, value in cfg.items() if name != "decay_factor"}
+    plain = {
+        "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1.0, "weight_decay": 0.05},
+        "paramwise_cfg": others,
+    }
+    without = {each.name: each.options for each in build_optim_wrapper(model, plain).assignments}
+    scales = {name: cfg["decay_factor"] ** (9 - layer) for name, layer in resnet18_layers(model).items()}
+    assert options(model, **cfg) == pytest.approx({name: without[name]["lr"] * scales[name] for name in without})
+    assert options(model, "weight_decay", **cfg) == {name: without[name]["weight_decay"] for name in without}
+
+
+def resnet18_layers(model):
+    """Stem 0, two blocks in each of four stages, head 9."""
+    stages = {f"layer{i}.{j}": 2 * i - 1 + j for i in range(1, 5) for j in range(2)} | {"fc": 9}
+    names = [name for name, _ in model.named_parameters()]
+    return {name: next((i for start, i in stages.items() if name.startswith(start)), 0) for name in names}
 
 
 def test_it_combines_with_every_other_field():
@@ -136,6 +200,15 @@ def test_the_rule_says_the_layer():
         ({"decay_by": "layer"}, "decay_by='layer'"),
         ({"no_decay_1d": True, "flat_decay_mult": 1.0}, "no_decay_1d.*flat_decay_mult"),
         ({"blocks": ["frist"]}, "'frist'.*'first'"),
+        ({"blocks": "first"}, "blocks='first': it is a list"),
+        ({"blocks": ["first", "second", "second.0"]}, "'second.0' lies in 'second'"),
+        ({"blocks": ["first", "first"]}, "'first' lies in 'first'"),
+        ({"blocks": ["first.*"]}, "'first.*' holds no block"),
+        (
+            {"blocks": ["first"], "head": ["haed"]},
+            "head: 'haed' is the prefix of no parameter. Did you mean 'head'",
+        ),
+        ({"decay_by": "depth", "blocks": ["first"]}, "decay_by=depth takes no .*blocks"),
         ({"norm_deacy_mult": 0}, "'norm_decay_mult'"),
         ({}, "no blocks found in Unusual, whose children are head, stem, first, second"),
     ],

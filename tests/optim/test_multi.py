@@ -70,7 +70,14 @@ def test_other_fields_of_the_schema_left_at_off_are_no_wrappers(model):
         ({"gen": {"optimizer": SGD}, "nets": {"optimizer": SGD}, "nets.disc": {"optimizer": SGD}},
          "nets.disc.weight is in two|disc.weight is in two"),
         ({"gen": {"optimizer": {**SGD, "rl": 1}}, "nets": {"optimizer": SGD}}, "optim_wrapper.gen.optimizer.rl"),
-        ({"gen": {"optimizer": SGD}, "paramwise_cfg": {"norm_decay_mult": 0}}, "below the wrapper"),
+        ({"gen": {"optimizer": SGD}, "paramwise_cfg": {"norm_decay_mult": 0}},
+         "paramwise_cfg.norm_decay_mult=0: .*below the wrapper.*optim_wrapper.gen.paramwise_cfg.norm_decay_mult"),
+        ({"gen": {"optimizer": SGD}, "accumulative_counts": 4}, "accumulative_counts=4: several"),
+        ({"gen": {"optimizer": SGD}, "clip_grad": {"max_norm": 1}}, "clip_grad.max_norm=1: several"),
+        ({"gen": {"optimizer": SGD}, "optimizer": SGD}, "optim_wrapper.optimizer="),
+        ({"gen": {"optimizer": SGD}, "_target_": "optwrap.optim.AmpOptimWrapper"}, "optim_wrapper._target_="),
+        ({"gen": {}, "nets": {"optimizer": SGD}}, r"optim_wrapper.gen.optimizer is not set.*optim_wrapper/gen=\["),
+        ({"gen": {"optimizer": {"lr": 1}}, "nets": {"optimizer": SGD}}, r"gen.optimizer={'lr': 1}.*/gen=\["),
     ],
 )  # fmt: skip
 def test_errors_name_the_wrapper_or_the_parameter(cfg, said, model):
@@ -81,3 +88,14 @@ def test_errors_name_the_wrapper_or_the_parameter(cfg, said, model):
 def test_frozen_parameters_need_no_wrapper(model):
     model["nets"].requires_grad_(False)
     assert list(build(model, gen={"optimizer": SGD})) == ["gen"]
+
+
+def test_a_wrapper_without_trainable_parameters_is_named(model):
+    model["gen"].requires_grad_(False)
+    with pytest.raises(ConfigError, match=r"optim_wrapper\.gen: The model has no trainable parameter"):
+        build(model, gen={"optimizer": SGD}, nets={"optimizer": SGD})
+
+
+def test_names_are_those_of_the_model_inside_parallel_wrappers(model):
+    wrappers = build(nn.DataParallel(model), gen={"optimizer": SGD}, **{"nets.disc": {"optimizer": SGD}})
+    assert {each.name for each in wrappers["nets.disc"].assignments} == {"nets.disc.weight", "nets.disc.bias"}

@@ -76,6 +76,52 @@ def test_new_and_left_over_names_are_listed(twins, batches, loss_of, caplog):
     assert "4.0.weight" in caplog.text
 
 
+OTHER_HEAD = {**HYBRID, "head": ["0"]}
+HYBRID_AMP = {**HYBRID, "_target_": "optwrap.optim.AmpOptimWrapper", "dtype": "float16", "loss_scale": 8}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [
+        (PLAIN, {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}}, "all"),
+        (HYBRID, PLAIN, {"0.weight", "2.weight"}),
+        (HYBRID, OTHER_HEAD, {"0.weight", "4.weight"}),
+    ],
+)
+def test_state_of_another_class_of_optimizer_is_dropped_and_listed(before, after, moved, twins, batches, loss_of):
+    model, _ = twins
+    first = build_optim_wrapper(model, before)
+    train(model, first, batches[:2], loss_of)
+    kept = moments(first)
+    second = build_optim_wrapper(model, after)
+    unmatched = load_named_state_dict(second, named_state_dict(first))
+    moved = {name for name, _ in model.named_parameters()} if moved == "all" else moved
+    assert set(unmatched.new) == set(unmatched.left_over) == moved
+    assert moments(second).keys() == kept.keys() - moved
+    train(model, second, batches[2:4], loss_of)  # neither misses anything in its state
+
+
+@pytest.mark.parametrize(("before", "after"), [(HYBRID_AMP, HYBRID), (HYBRID, HYBRID_AMP), (AMP, PLAIN)])
+def test_a_run_resumes_with_and_without_amp(before, after, twins, batches, loss_of):
+    model, _ = twins
+    first = build_optim_wrapper(model, before)
+    train(model, first, batches[:3], loss_of)
+    second = build_optim_wrapper(model, after)
+    assert not load_named_state_dict(second, named_state_dict(first))
+    torch.testing.assert_close(moments(second), moments(first), rtol=0, atol=0)
+    train(model, second, batches[3:4], loss_of)
+
+
+def test_one_wrapper_and_several_do_not_fit(twins):
+    single = build_optim_wrapper(twins[0], PLAIN)
+    cfg = {"constructor": "optwrap.optim.MultiOptimWrapperConstructor"}
+    several = build_optim_wrapper(nn.ModuleDict({"gen": nn.Linear(1, 1)}), {**cfg, "gen": PLAIN})
+    with pytest.raises(KeyError, match=r"The checkpoint has a single wrapper, this run the wrappers \['gen'\]"):
+        load_named_state_dict(several, named_state_dict(single))
+    with pytest.raises(KeyError, match=r"The checkpoint has the wrappers \['gen'\], this run a single one"):
+        load_named_state_dict(single, named_state_dict(several))
+
+
 def test_several_wrappers_are_nested_by_name(batches, loss_of):
     model = nn.ModuleDict({"gen": nn.Linear(4, 3), "disc": nn.Linear(4, 3)})
     cfg = {"constructor": "optwrap.optim.MultiOptimWrapperConstructor", "gen": PLAIN, "disc": PLAIN}

@@ -2,8 +2,12 @@ import pytest
 import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from optwrap.optim import walk
+from optwrap.optim.params import submodules
 
 
 def names(model):
@@ -36,6 +40,38 @@ def test_prefixes_of_inner_and_nested_wrappers_are_dropped(toy_model):
     expected = names(toy_model)
     toy_model.backbone["layer0"] = checkpoint_wrapper(torch.compile(toy_model.backbone["layer0"]))
     assert names(torch.compile(nn.DataParallel(toy_model))) == expected
+
+
+def test_submodules_have_plain_names_too(toy_model):
+    expected = dict(toy_model.named_modules())
+    toy_model.backbone["layer0"] = checkpoint_wrapper(torch.compile(toy_model.backbone["layer0"]))
+    assert submodules(torch.compile(nn.DataParallel(toy_model))) == expected
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        DistributedDataParallel,
+        lambda model: torch.compile(DistributedDataParallel(model)),
+        lambda model: FullyShardedDataParallel(model, use_orig_params=True, device_id=torch.device("cpu")),
+        lambda model: fully_shard(model, mesh=init_device_mesh("cpu", (1,))),
+    ],
+    ids=["DDP", "compiled DDP", "FSDP1", "FSDP2"],
+)
+@pytest.mark.usefixtures("one_process")
+def test_prefixes_of_data_parallel_wrappers_are_dropped(wrap, toy_model):
+    expected = names(toy_model)
+    owners = {param.name: type(param.owner).__name__ for param in walk(toy_model)}
+    wrapped = wrap(toy_model)
+    assert names(wrapped) == expected
+    assert {param.name: type(param.owner).__name__ for param in walk(wrapped)} == owners
 
 
 def test_a_plain_submodule_called_module_keeps_its_name():

@@ -154,6 +154,7 @@ SCHEDULERS = [
     {"_target_": TORCH + "CosineAnnealingLR"},
     {"_target_": TORCH + "LinearLR", "total_iters": 8},
     {"_target_": TORCH + "PolynomialLR", "total_iters": 9},
+    {"_target_": TORCH + "CosineAnnealingWarmRestarts", "T_0": 3},
     {"_target_": TORCH + "ConstantLR", "total_iters": 6},
     {
         "_target_": TORCH + "SequentialLR",
@@ -203,6 +204,59 @@ def test_a_resumed_schedule_keeps_its_proportion_under_another_base_value():
     resumed = build_schedule(second, cfg, 10)
     resumed.load_state_dict(schedule.state_dict())
     assert second.get_lr()["lr"] == pytest.approx([0.1 * 0.25, 0.2 * 0.25])
+
+
+CYCLES = [
+    {"_target_": TORCH + "CyclicLR", "base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3},
+    {"_target_": TORCH + "OneCycleLR"},
+    {"_target_": TORCH + "OneCycleLR", "max_lr": 0.3, "epochs": 2, "steps_per_epoch": 5},
+    {"_target_": TORCH + "SequentialLR", "milestones": [2], "schedulers": [
+        {"_target_": TORCH + "LinearLR"},
+        {"_target_": TORCH + "CyclicLR", "base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3},
+    ]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheduler", CYCLES)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_cycles_resume_exactly_also_with_more_param_groups(scheduler, groups):
+    def train(model, optim_wrapper, schedule, micro_batches):
+        return [
+            (run(model, optim_wrapper, schedule, 1)[0], optim_wrapper.get_momentum()["momentum"][0])
+            for _ in range(micro_batches)
+        ]
+
+    whole = setup()
+    expected = train(*whole, build_schedule(whole[1], {"lr": scheduler}, 10), 8)
+    model, first = setup()
+    schedule = build_schedule(first, {"lr": scheduler}, 10)
+    seen = train(model, first, schedule, 4)
+    model, second = setup(groups=groups)
+    resumed = build_schedule(second, {"lr": scheduler}, 10)
+    resumed.load_state_dict(schedule.state_dict())
+    assert seen + train(model, second, resumed, 4) == expected
+
+
+def test_a_length_in_epochs_is_not_replaced_by_that_of_the_run():
+    cfg = {"_target_": TORCH + "OneCycleLR", "max_lr": 0.3, "epochs": 2, "steps_per_epoch": 3}
+    model, optim_wrapper = setup()
+    seen = run(model, optim_wrapper, build_schedule(optim_wrapper, {"lr": cfg}, 50), 6)
+    assert seen == lrs_by_hand(lambda o: lr_scheduler.OneCycleLR(o, 0.3, 6), 6)
+
+
+def test_a_state_loaded_into_a_wrapper_with_updates_of_its_own_does_not_count_them():
+    cfg = {"lr": {"_target_": TORCH + "ExponentialLR", "gamma": 0.5}}
+    model, first = setup()
+    schedule = build_schedule(first, cfg, 10)
+    run(model, first, schedule, 2)
+    other, second = setup()
+    resumed = build_schedule(second, cfg, 10)
+    for _ in range(5):  # made before the load, not yet seen by the schedule
+        second.update_params(other(torch.ones(1, 1)).sum())
+    resumed.load_state_dict(schedule.state_dict())
+    resumed.step()
+    assert second.get_lr()["lr"] == [pytest.approx(0.1 * 0.5**2)]
+    assert run(other, second, resumed, 2) == pytest.approx([0.1 * 0.5**2, 0.1 * 0.5**3])
 
 
 def test_a_state_of_other_hyperparameters_is_an_error():
@@ -260,6 +314,37 @@ def test_each_wrapper_can_have_a_schedule_of_its_own():
         wrapper.update_params(model(torch.ones(1, 1)).sum())
     schedule.step()
     assert wrappers.get_lr() == {"gen.lr": [pytest.approx(0.01)], "disc.lr": [0.1]}
+
+
+def test_schedules_of_several_wrappers_round_trip():
+    def build():
+        parts = {name: setup(counts=counts) for name, counts in (("gen", 1), ("disc", 2))}
+        wrappers = OptimWrapperDict(**{name: wrapper for name, (_, wrapper) in parts.items()})
+        cfg = {name: {"lr": {"_target_": TORCH + "CosineAnnealingLR"}} for name in parts}
+        return parts, wrappers, build_schedule(wrappers, cfg, 8)
+
+    def train(parts, wrappers, schedule, micro_batches):
+        for _ in range(micro_batches):
+            for model, wrapper in parts.values():
+                wrapper.update_params(model(torch.ones(1, 1)).sum())
+            schedule.step()
+        return wrappers.get_lr()
+
+    whole = build()
+    expected = train(*whole, 6)
+    first = build()
+    train(*first, 4)
+    second = build()
+    second[1].load_state_dict(first[1].state_dict())
+    second[2].load_state_dict(first[2].state_dict())
+    assert second[1].get_lr() == first[1].get_lr()
+    assert train(*second, 2) == expected
+
+
+def test_a_misspelt_wrapper_is_named():
+    wrappers = OptimWrapperDict(gen=setup()[1], disc=setup()[1])
+    with pytest.raises(ConfigError, match=r"schedule.gne: there is no wrapper 'gne'. Did you mean 'gen'"):
+        build_schedule(wrappers, {"gne": {"lr": {}}}, 4)
 
 
 def test_wrappers_and_hyperparameters_side_by_side_are_an_error():

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam
 
+from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 
 
@@ -65,6 +66,11 @@ def test_a_training_method_names_the_wrappers_to_call_instead(method, models):
         AttributeError, match=rf"optim_wrapper\['gen'\].{method}.*optim_wrapper\['disc'\].{method}"
     ):
         getattr(wrappers_of(models), method)
+
+
+def test_a_task_for_one_wrapper_that_got_several_is_the_users_to_put_right(models):
+    with pytest.raises(ConfigError, match="single wrapper needs one, such as optim_wrapper=sgd"):
+        wrappers_of(models).update_params(torch.zeros(()))
 
 
 def test_other_missing_attributes_and_names_are_ordinary_errors(models):

@@ -28,6 +28,15 @@ def test_loss_every_metric_and_lr_have_a_panel_each(tmp_path):
     assert _panels(_plot(tmp_path, FULL)) == 4
 
 
+def test_many_panels_are_wrapped_into_lines(tmp_path):
+    names = ",".join(f"metric{i}" for i in range(7))
+    image = _plot(tmp_path, f"split,update,{names}\ntrain,1,{'1,' * 6}1\n")
+    assert _panels(image) == 5
+    assert round(image.shape[0] / (3.4 * 130)) == 2
+    width = image.shape[1]
+    assert image[image.shape[0] // 2 :, width // 2 :, :3].min() == 1  # two panels in the second line, then nothing
+
+
 @pytest.mark.parametrize(
     ("text", "panels"),
     [

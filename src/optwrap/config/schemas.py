@@ -11,9 +11,14 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 
-def _open_mapping() -> Any:
-    """Return an empty mapping that takes new keys from the command line without `+`."""
-    return DictConfig({}, flags={"struct": False})
+def _open_mapping(**content: Any) -> Any:
+    """Return a mapping that takes new keys from the command line without `+`."""
+    return DictConfig(content, flags={"struct": False})
+
+
+def _constructor(name: str) -> Any:
+    """Return a mapping that takes the arguments of a constructor of one's own too."""
+    return _open_mapping(_target_=f"optwrap.optim.{name}OptimWrapperConstructor")
 
 
 @dataclass
@@ -88,8 +93,8 @@ class OptimWrapperConfig(metaclass=ABCMeta):  # noqa: B024 -- for __subclasshook
     """Micro-batches to an update."""
     clip_grad: ClipGradConfig = field(default_factory=ClipGradConfig)
     """Gradient clipping."""
-    constructor: Any = field(default_factory=lambda: {"_target_": "optwrap.optim.DefaultOptimWrapperConstructor"})
-    """What turns (model, this config) into the wrapper."""
+    constructor: Any = field(default_factory=lambda: _constructor("Default"))
+    """What turns (model, this config) into the wrapper; other keys are arguments of a class of your own."""
     paramwise_cfg: ParamwiseConfig = field(default_factory=ParamwiseConfig)
     """Factors on the lr and weight decay of single parameters."""
 
@@ -132,7 +137,7 @@ class HybridOptimWrapperConfig(OptimWrapperConfig):
 class MultiOptimWrapperConfig:
     """Several wrappers: every other key names a submodule of the model and holds its OptimWrapperConfig."""
 
-    constructor: Any = field(default_factory=lambda: {"_target_": "optwrap.optim.MultiOptimWrapperConstructor"})
+    constructor: Any = field(default_factory=lambda: _constructor("Multi"))
     """What turns (model, this config) into the wrappers."""
 
 

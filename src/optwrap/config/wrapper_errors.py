@@ -50,6 +50,12 @@ def explain_no_group(message: str, line: CommandLine, place: str) -> str | None:
     start = f"{typed}: " if typed and not place else place
     if names := line.sub_wrappers():
         return f"{start}there is no wrapper {name!r}.{did_you_mean(name, names)} The wrappers: {', '.join(names)}."
+    if place and (chosen := line.typed(WRAPPER)):  # the file was right, until this took the place of its choice
+        file = place.removeprefix("In ").rstrip(": ")
+        return (
+            f"{chosen}: this is a single wrapper, and {file} chooses options for {name!r} among several. Leave it "
+            f"out, or choose for one of them: '{WRAPPER}/{name}={as_typed(line.chosen(WRAPPER))}'."
+        )
     return (
         f"{start}there is no wrapper {name!r} inside {WRAPPER}: it is a single one, or has others. "
         f"{WRAPPER}=gan has generator and discriminator."

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from optwrap.errors import ConfigError
+from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import locate, partial, plain
 from optwrap.optim.schedule import Schedule, ScheduleDict
 from optwrap.optim.wrapper import OptimWrapper
@@ -40,6 +40,9 @@ def build_schedule(
             f"schedule: {', '.join(sorted(own))} are wrappers and {', '.join(sorted(others))} are not. Give one "
             f"schedule for all wrappers, or one for each of {', '.join(optim_wrapper)}."
         )
+    for name in others:
+        if nearest := did_you_mean(name, optim_wrapper):
+            raise ConfigError(f"schedule.{name}: there is no wrapper {name!r}.{nearest}")
     schedules = {}
     for name, wrapper in optim_wrapper.items():
         key = f"schedule.{name}" if own else "schedule"
@@ -101,7 +104,8 @@ def _calling(bound: Callable[[], Any], key: str) -> Any:
     except ConfigError:
         raise
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise ConfigError(f"{key}: {error}") from error
+        remedy = f". Set {key}.cycle_momentum=false." if "`cycle_momentum`" in str(error) else ""
+        raise ConfigError(f"{key}: {error}{remedy}") from error
 
 
 def _parts(cfg: Mapping[str, Any]) -> list[Any]:

@@ -42,19 +42,28 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
         wrapper = constructor(cfg, paramwise_cfg)(model)
     else:
         wrapper = constructor(model, cfg, paramwise_cfg)
-    _name_params(wrapper, model)
+    if not isinstance(wrapper, OptimWrapper | OptimWrapperDict):
+        raise ConfigError(
+            f"optim_wrapper.constructor: {constructor!r} returned {wrapper!r}. It must return an OptimWrapper or "
+            "an OptimWrapperDict."
+        )
+    _complete(wrapper, model)
     return wrapper
 
 
-def _name_params(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
-    """Give `param_names` to param groups without: a constructor of one's own need not think of them."""
+def _complete(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
+    """Add names and assignments where there are none: a constructor of one's own need not think of them."""
+    names = {id(param.tensor): param.name for param in walk(model)}
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
-    unnamed = [group for each in wrappers for group in each.param_groups if "param_names" not in group]
-    if unnamed:
-        names = {id(param.tensor): param.name for param in walk(model)}
-        for group in unnamed:
-            group["param_names"] = [
-                names.get(id(param), f"unnamed.{i}") for i, param in enumerate(group["params"])
+    for wrapper in wrappers:
+        for group in wrapper.param_groups:
+            unnamed = [names.get(id(param), f"unnamed.{i}") for i, param in enumerate(group["params"])]
+            group.setdefault("param_names", unnamed)
+        if not wrapper.assignments:
+            wrapper.assignments = [
+                Assignment(name, param, {key: group[key] for key in ("lr", "weight_decay") if key in group})
+                for group in wrapper.param_groups
+                for name, param in zip(group["param_names"], group["params"], strict=True)
             ]
 
 
@@ -151,7 +160,13 @@ def _optimizer_cfg(cfg: Any) -> dict[str, Any]:
             f"optim_wrapper.optimizer={cfg}: choose an optimizer by its mixin, optim_wrapper={cfg} or "
             f"optim_wrapper=[{cfg},...]."
         )
-    return plain(cfg, "optim_wrapper.optimizer")
+    cfg = plain(cfg, "optim_wrapper.optimizer")
+    if cfg.get("_target_") in (None, "???") and "type" not in cfg:
+        raise ConfigError(
+            f"optim_wrapper.optimizer={cfg}: these are arguments of no optimizer. Add one to the list, as in "
+            "optim_wrapper=[sgd,amp], or name its class: optim_wrapper.optimizer._target_=torch.optim.SGD."
+        )
+    return cfg
 
 
 def check_trainable(params: Sequence[NamedParam]) -> list[NamedParam]:

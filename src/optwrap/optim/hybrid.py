@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from optwrap.errors import ConfigError
+from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import plain
 from optwrap.optim.assignment import Assignment, param_groups
 from optwrap.optim.constructors import DefaultOptimWrapperConstructor, build_optimizer, check_trainable
@@ -68,14 +68,15 @@ class HybridOptimizer(Optimizer):
 class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Builds one wrapper around two optimizers: `hidden_optimizer` for hidden matrices, `optimizer` for the rest.
 
-    Hidden matrices are two-dimensional weights that are neither an embedding nor the head; the head is the last
-    linear layer of the model, or what `head` lists (parts of names). One backward pass, one accumulation
+    Hidden matrices are the two-dimensional weights of layers, other than embeddings and the head; the head is the
+    last linear layer of the model, or what `head` lists (parts of names). One backward pass, one accumulation
     count, one clip norm over all. `paramwise_cfg` applies to both, each with its own base values.
 
     Source: Jordan et al., Muon, 2024, for the split.
 
     Raises:
-        ConfigError: `hidden_optimizer` is missing, or one of the two gets no parameter.
+        ConfigError: `hidden_optimizer` is missing, a part in `head` matches no name, or one of the two optimizers
+            gets no parameter.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         check_trainable(params)
         rules = ParamwiseRules.from_config(self.paramwise_cfg)
         check_matches(params, rules)
-        hidden = {param.name for param in hidden_matrices(params, self.head)}
+        hidden = {param.name for param in hidden_matrices(model, self.head)}
         parts = {
             "hidden": [param for param in params if param.name in hidden],
             "rest": [param for param in params if param.name not in hidden],
@@ -119,31 +120,60 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _assign_part(self, part: str, params: Sequence[NamedParam], rules: ParamwiseRules) -> list[Assignment]:
         trainable = [param.tensor for param in params if param.tensor.requires_grad]
         if not trainable:
-            raise ConfigError(f"{_key(part)}: no trainable parameter of the model is for it; use one optimizer.")
+            what = "hidden matrix (two-dimensional, no embedding or head)" if part == "hidden" else "other one"
+            raise ConfigError(
+                f"{_key(part)}: no trainable parameter of the model is for it, no {what}. Use one optimizer, such "
+                "as optim_wrapper=adamw."
+            )
         base = self._build_part(part, [{"params": trainable}]).defaults
         own_keys = {
             key: options
             for key, options in rules.custom_keys.items()
-            if any(key in param.name for param in params)
+            if any(key in param.name and param.tensor.requires_grad for param in params)
         }
-        assignments = assign(params, base, replace(rules, custom_keys=own_keys))
         name = self.optimizer_cfgs[part]["_target_"]
         name = getattr(name, "__name__", str(name)).rpartition(".")[2]
+        try:
+            assignments = assign(params, base, replace(rules, custom_keys=own_keys))
+        except ConfigError as error:  # which of the two has no such option?
+            raise ConfigError(str(error).replace("the optimizer has no", f"{name} has no")) from error
         return [replace(each, rule=f"{name}: {each.rule}") for each in assignments]
 
     def _build_part(self, part: str, groups: list[dict[str, Any]]) -> Optimizer:
         return build_optimizer(self.optimizer_cfgs[part], _key(part), groups)
 
 
-def hidden_matrices(params: Sequence[NamedParam], head: Sequence[str] = ()) -> list[NamedParam]:
-    """Return the two-dimensional weights that are neither an embedding nor the head."""
-    matrices = [
-        p for p in params if p.tensor.ndim == 2 and not isinstance(p.owner, nn.Embedding | nn.EmbeddingBag)
-    ]
+def hidden_matrices(model: nn.Module, head: Sequence[str] = ()) -> list[NamedParam]:
+    """Return the two-dimensional weights of layers, other than embeddings and the head.
+
+    Tokens and positions that a model holds as bare parameters are none, nor are the gains of weight_norm.
+
+    Raises:
+        ConfigError: a part in `head` matches no name.
+
+    >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9))
+    >>> [param.name for param in hidden_matrices(model)]
+    ['1.weight']
+    """
+    params = walk(model)
+    for part in head:
+        if not any(part in param.name for param in params):
+            names = (param.name.rpartition(".")[0] or param.name for param in params)
+            raise ConfigError(f"optim_wrapper.head: {part!r} matches no parameter.{did_you_mean(part, names)}")
+    matrices = [param for param in params if _is_weight_matrix(param)]
     if head:
         return [param for param in matrices if not any(part in param.name for part in head)]
-    linear = [param for param in matrices if isinstance(param.owner, nn.Linear)]
-    return [param for param in matrices if not linear or param is not linear[-1]]
+    # Not by name: the head's may be that of the embedding, which it is tied to.
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    of_head = {id(param) for module in linear[-1:] for param in module.parameters()}
+    return [param for param in matrices if id(param.tensor) not in of_head]
+
+
+def _is_weight_matrix(param: NamedParam) -> bool:
+    is_matrix = param.tensor.ndim == 2 and min(param.tensor.shape) > 1
+    return (
+        is_matrix and "weight" in param.attribute and not isinstance(param.owner, nn.Embedding | nn.EmbeddingBag)
+    )
 
 
 def _key(part: str) -> str:

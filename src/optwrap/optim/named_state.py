@@ -20,7 +20,7 @@ _NOT_OPTIONS = frozenset({"params", "param_names"})
 
 @dataclass(frozen=True)
 class Unmatched:
-    """Names that a checkpoint and a wrapper do not share.
+    """Names that a checkpoint and a wrapper do not share; under another class of optimizer a name is both.
 
     `new` ones start without state; that of `left_over` ones is dropped.
     """
@@ -35,7 +35,8 @@ class Unmatched:
 def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Any]:
     """Return the wrapper's state with the optimizer's keyed by parameter name.
 
-    `state` holds each parameter's tensors, `options` its hyperparameters; `rest` is what the wrapper's own
+    `state` holds each parameter's tensors, `options` its hyperparameters, `optimizers` the class of optimizer
+    that both are of; `rest` is what the wrapper's own
     state dict has beside the optimizer's (loss scaler, accumulation). An OptimWrapperDict is nested by name.
 
     Raises:
@@ -43,12 +44,13 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
     """
     if isinstance(optim_wrapper, OptimWrapperDict):
         return {name: named_state_dict(wrapper) for name, wrapper in optim_wrapper.items()}
-    state: dict[str, Any] = {"state": {}, "options": {}}
+    state: dict[str, Any] = {"state": {}, "options": {}, "optimizers": {}}
     for optimizer in _optimizers(optim_wrapper):
         for name, param, group in _named(optimizer):
             if param in optimizer.state:
                 state["state"][name] = dict(optimizer.state[param])
             state["options"][name] = {key: value for key, value in group.items() if key not in _NOT_OPTIONS}
+            state["optimizers"][name] = type(optimizer).__name__
     own = optim_wrapper.state_dict()
     state["rest"] = {key: own[key] for key in ("loss_scaler", "accumulation") if key in own}
     if "accumulation" in state["rest"]:
@@ -70,30 +72,41 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
     """
     if isinstance(optim_wrapper, OptimWrapperDict):
         if set(state) != set(optim_wrapper):
-            raise KeyError(f"The checkpoint has the wrappers {sorted(state)}, this run {sorted(optim_wrapper)}.")
+            raise KeyError(
+                f"The checkpoint has {_wrappers(state)}, this run the wrappers {sorted(optim_wrapper)}."
+            )
         parts = {name: load_named_state_dict(wrapper, state[name]) for name, wrapper in optim_wrapper.items()}
         return Unmatched(
             tuple(f"{name}.{each}" for name, part in parts.items() for each in part.new),
             tuple(f"{name}.{each}" for name, part in parts.items() for each in part.left_over),
         )
-    names = [name for optimizer in _optimizers(optim_wrapper) for name, _, _ in _named(optimizer)]
+    if "options" not in state:
+        raise KeyError(f"The checkpoint has {_wrappers(state)}, this run a single one.")
     own = optim_wrapper.state_dict()
+    # The loss scaler goes only where there is one: a run may resume without AMP.
+    rest = {key: value for key, value in state["rest"].items() if key != "loss_scaler" or key in own}
     loaded = {key: own[key] for key in own if key not in ("loss_scaler", "accumulation")}
+    kinds: dict[str, str] = {}
     for target, optimizer in zip(_targets(loaded), _optimizers(optim_wrapper), strict=True):
         order = [name for name, _, _ in _named(optimizer)]
-        target["state"] = {i: state["state"][name] for i, name in enumerate(order) if name in state["state"]}
-    rest = dict(state["rest"])
+        kinds |= dict.fromkeys(order, type(optimizer).__name__)
+        shared = {i: name for i, name in enumerate(order) if state["optimizers"].get(name) == kinds[name]}
+        target["state"] = {i: state["state"][name] for i, name in shared.items() if name in state["state"]}
     if "accumulation" in rest:
-        grads = [rest["accumulation"]["grads"].get(name) for name in names]
+        grads = [rest["accumulation"]["grads"].get(name) for name in kinds]
         rest["accumulation"] = {**rest["accumulation"], "grads": grads}
     optim_wrapper.load_state_dict(loaded | rest)
     unmatched = Unmatched(
-        tuple(name for name in names if name not in state["options"]),
-        tuple(name for name in state["options"] if name not in names),
+        tuple(name for name, kind in kinds.items() if state["optimizers"].get(name) != kind),
+        tuple(name for name, kind in state["optimizers"].items() if kinds.get(name) != kind),
     )
     if unmatched:
         logger.warning("Optimizer state: new parameters %s, left over %s.", unmatched.new, unmatched.left_over)
     return unmatched
+
+
+def _wrappers(state: Mapping[str, Any]) -> str:
+    return "a single wrapper" if "options" in state else f"the wrappers {sorted(state)}"
 
 
 def load_named_options(optim_wrapper: OptimWrapper | OptimWrapperDict, state: Mapping[str, Any]) -> None:

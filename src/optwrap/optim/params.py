@@ -76,6 +76,18 @@ def _place(path: str, module: nn.Module, modules: Mapping[str, _Place]) -> _Plac
     return _Place(prefix, module, parent.owner)
 
 
+def submodules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every module by its plain name, the model itself as ''; of a wrapper, the module inside.
+
+    >>> list(submodules(nn.DataParallel(nn.Sequential(nn.ReLU()))))
+    ['', '0']
+    """
+    places: dict[str, _Place] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        places[path] = _place(path, module, places)
+    return {place.prefix: place.owner for place in places.values()}  # the innermost of a name comes last
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the plain model inside DDP, `torch.compile` or checkpoint wrappers around all of it."""
     for name, child in model.named_children():

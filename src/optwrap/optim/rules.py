@@ -90,7 +90,7 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
     trainable = [param for param in params if param.tensor.requires_grad]
     _check_options(rules, base)
     if rules and not rules.bypass_duplicate:
-        _check_duplicates(trainable)
+        check_duplicates(params)
     keys = sorted(rules.custom_keys, key=lambda key: (-len(key), key))
     check_matches(params, rules)
     return [_assign_one(param, base, rules, keys) for param in trainable]
@@ -115,6 +115,20 @@ def check_matches(params: Sequence[NamedParam], rules: ParamwiseRules) -> None:
         if rules.strict:
             raise ConfigError(message)
         logger.warning(message)
+
+
+def check_duplicates(params: Iterable[NamedParam]) -> None:
+    """Look for trainable parameters with two names.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for param in params:
+        if param.aliases and param.tensor.requires_grad:
+            raise ConfigError(
+                f"Parameter {param.name!r} is also {param.aliases[0]!r} (tied weights), so two rules could "
+                f"decide. Set {KEY}.bypass_duplicate=true to let the first name decide."
+            )
 
 
 def _assign_one(
@@ -217,15 +231,6 @@ def _check_options(rules: ParamwiseRules, base: Mapping[str, Any]) -> None:
             raise ConfigError(f"{where}={value!r}: it must be a number from 0 up, as the optimizer's {option} is.")
         if option == "weight_decay" and option != name and base[option] == 0:
             logger.warning("%s=%r multiplies a weight decay of 0: it has no effect.", where, value)
-
-
-def _check_duplicates(params: Iterable[NamedParam]) -> None:
-    for param in params:
-        if param.aliases:
-            raise ConfigError(
-                f"Parameter {param.name!r} is also {param.aliases[0]!r} (tied weights), so two rules could "
-                f"decide. Set {KEY}.bypass_duplicate=true to let the first name decide."
-            )
 
 
 def _prefixes(name: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, ReduceLROnPlateau
 
 from optwrap.optim.wrapper import OptimWrapper
 
@@ -74,8 +74,11 @@ class Schedule:
             raise KeyError(f"The state dict schedules {sorted(state_dict)}, this run {sorted(self._schedulers)}.")
         for name, scheduler in self._schedulers.items():
             state = copy.deepcopy(state_dict[name])
+            ranges = [(part, _ranges(part)) for part in _cyclic_parts(scheduler)]
             scheduler.load_state_dict(state["scheduler"])
             _set_base_values(scheduler)
+            for part, values in ranges:
+                vars(part).update(values)
             groups = scheduler.optimizer.param_groups
             same_groups = len(groups) == len(state["values"])
             for i, group in enumerate(groups):
@@ -126,10 +129,21 @@ class ScheduleDict:
 
 def _set_base_values(scheduler: Any) -> None:
     """Take base values from the param groups: the checkpoint's may be those of another config."""
-    if hasattr(scheduler, "base_lrs"):
+    if hasattr(scheduler, "base_lrs"):  # a CyclicLR's are arguments of its own, see _ranges
         scheduler.base_lrs = [group["initial_lr"] for group in scheduler.optimizer.param_groups]
     for part in getattr(scheduler, "_schedulers", ()):  # SequentialLR, ChainedScheduler
         _set_base_values(part)
+
+
+def _cyclic_parts(scheduler: Any) -> list[CyclicLR]:
+    inside = [part for each in getattr(scheduler, "_schedulers", ()) for part in _cyclic_parts(each)]
+    return [scheduler] if isinstance(scheduler, CyclicLR) else inside
+
+
+def _ranges(scheduler: CyclicLR) -> dict[str, Any]:
+    """Return the bounds, one for each param group, that the config gave; the checkpoint may have other groups."""
+    names = ("base_lrs", "max_lrs", "base_momentums", "max_momentums")
+    return {name: value for name, value in vars(scheduler).items() if name in names}
 
 
 def _stand_in(optimizer: Optimizer, name: str) -> Optimizer:

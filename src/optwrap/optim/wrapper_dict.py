@@ -5,9 +5,14 @@ from typing import Any, NoReturn
 
 from torch import nn
 
+from optwrap.errors import ConfigError
 from optwrap.optim.wrapper import OptimWrapper
 
 _TRAINING = ("update_params", "backward", "step", "zero_grad", "optim_context", "scale_loss", "should_update")
+
+
+class NoTrainingMethodError(ConfigError, AttributeError):
+    """A training method was called on several wrappers at once: a task for one was given several."""
 
 
 class OptimWrapperDict(Mapping[str, OptimWrapper]):
@@ -46,7 +51,10 @@ class OptimWrapperDict(Mapping[str, OptimWrapper]):
     def __getattr__(self, name: str) -> NoReturn:
         if name in _TRAINING:
             calls = ", ".join(f"optim_wrapper[{key!r}].{name}(...)" for key in self)
-            raise AttributeError(f"An OptimWrapperDict does not train by itself. Call {calls}.")
+            raise NoTrainingMethodError(
+                f"An OptimWrapperDict does not train by itself. Call {calls}; a task for a single wrapper needs "
+                "one, such as optim_wrapper=sgd."
+            )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int | None) -> None:

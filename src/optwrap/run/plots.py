@@ -20,6 +20,10 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
+COLUMNS = 5
+"""Panels side by side; a GAN with its metrics and learning rates fills two lines."""
+
+
 def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]) -> None:
     """Draw loss, accuracy and other metrics, and the learning rate against updates, from one metrics.csv.
 
@@ -28,12 +32,14 @@ def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]
     with open(metrics_csv, newline="") as file:
         rows = list(csv.DictReader(file))
     panels = [name for name in _panel_names(rows) if any(_curve(rows, split, name)[0] for split in STYLES)]
-    count = max(1, len(panels))
-    figure = Figure(figsize=(4.2 * count, 3.4), layout="constrained")
+    columns, lines = min(max(1, len(panels)), COLUMNS), -(-max(1, len(panels)) // COLUMNS)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * lines), layout="constrained")
     FigureCanvasAgg(figure)  # no pyplot: no global state, no display
-    axes = figure.subplots(1, count, squeeze=False)[0]
+    axes = figure.subplots(lines, columns, squeeze=False).flatten()
     for axis, name in zip(axes, panels, strict=False):
         _draw(axis, rows, name)
+    for axis in axes[max(1, len(panels)) :]:
+        axis.set_visible(False)
     if not panels:
         axes[0].set_title("no numbers yet", loc="left")
     figure.savefig(png, dpi=130)

@@ -121,7 +121,8 @@ class Recorder:
             "objective": objective.name,
             "higher_is_better": objective.higher_is_better,
             "seed": seed,
-            "updates": sum(wrapper.updates for wrapper in self.wrappers.values()),
+            # As the plan and the progress count them: by the longest window of several wrappers.
+            "updates": min(wrapper.updates for wrapper in self.wrappers.values()),
             "skipped_steps": sum(wrapper.skipped_steps for wrapper in self.wrappers.values()),
             "micro_batches": self.plan.micro_batches,
             "seconds": round(time.monotonic() - self._started, 2),
