@@ -60,12 +60,9 @@ def run_job(
     _check_folder_name()
     if folder.name in sweep.put_off:
         return None
-    _leave_the_terminal(live=sweep.runs_here)
-    if str(sweep.root) not in sys.path:  # for experiments/, from any folder
-        sys.path.insert(0, str(sweep.root))
-    methods = multiprocessing.get_all_start_methods()
-    if multiprocessing.get_start_method() not in methods:  # joblib's own, with which a DataLoader has no workers
-        multiprocessing.set_start_method(methods[0], force=True)
+    _show_warnings_only()
+    if not sweep.runs_here:
+        _settle_in_worker(sweep.root)
     before = read_record(folder)
     # A job of this very sweep may still run where a launcher gave up on it, or handed it out twice.
     ours = before is not None and before.sweep == sweep.name
@@ -154,10 +151,18 @@ def _log_failure(failure: Exception, message: str, overrides: list[str]) -> None
             handler.handle(record)
 
 
-def _leave_the_terminal(live: bool) -> None:
-    """Show only warnings and errors, the rest being in the log; a live bar where the job is the only one."""
-    if not live:
-        rich.get_console().is_interactive = False
+def _show_warnings_only() -> None:
+    """Leave the terminal to the sweep: what the job says is in its log."""
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.WARNING)
+
+
+def _settle_in_worker(root: Path) -> None:
+    """Make a launcher's process fit for a job as the process that was called is."""
+    rich.get_console().is_interactive = False  # several live bars on one terminal overwrite each other
+    if str(root) not in sys.path:  # experiments/ is there, from whatever folder the worker was started
+        sys.path.insert(0, str(root))
+    methods = multiprocessing.get_all_start_methods()
+    if multiprocessing.get_start_method() not in methods:  # joblib's own, with which a DataLoader has no workers
+        multiprocessing.set_start_method(methods[0], force=True)
