@@ -1,12 +1,10 @@
 from types import SimpleNamespace
 
-import pytest
 import torch
 from torch import nn
 from torchmetrics import MeanMetric, MetricCollection
 
-from optwrap.errors import ConfigError
-from optwrap.run.evaluation import check_objective, evaluate, write_artifacts
+from optwrap.run.evaluation import evaluate, write_artifacts
 
 
 class Task:
@@ -32,13 +30,6 @@ def test_the_model_evaluates_in_eval_mode_and_goes_back():
     evaluate(task, [torch.ones(1)])
     assert task.modes == [False]
     assert task.model.training
-
-
-def test_an_objective_that_no_evaluation_gives_is_an_error_before_the_run():
-    task = SimpleNamespace(metrics={"loss": None, "accuracy": None})
-    check_objective("val/accuracy", task)
-    with pytest.raises(ConfigError, match="'val/accuracy'"):
-        check_objective("val/acuracy", task)
 
 
 def test_a_task_may_leave_files_of_its_own(tmp_path):

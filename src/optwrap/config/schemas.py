@@ -169,6 +169,18 @@ class LoggerConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """When a run saves itself, beside the end of each epoch and each evaluation, and what it keeps."""
+
+    every: int | None = None
+    """Updates between checkpoints; null: only at the end of epochs and before evaluations."""
+    keep: int = 2
+    """How many of the last checkpoints stay, besides the best."""
+    best: str | None = None
+    """Which way `objective` is better, min or max; null: what the metric says, and min for a loss."""
+
+
+@dataclass
 class TrainConfig:
     """The top-level keys of `train.py`."""
 
@@ -196,6 +208,10 @@ class TrainConfig:
     """Updates between training rows."""
     objective: str = "val/accuracy"
     """The metric that train.py returns to sweepers."""
+    resume: str | None = None
+    """RUN_DIR: go on with that run; auto: with the one in the same folder, if there is one."""
+    on_nonfinite: str = "error"
+    """What a NaN or inf loss or gradient does: error, skip (the update) or rollback (to the last checkpoint)."""
     optim_wrapper: Any = MISSING
     """The optimizer and how it is stepped: an OptimWrapperConfig, or a MultiOptimWrapperConfig."""
     schedule: dict[str, Any] = field(default_factory=dict)
@@ -208,3 +224,5 @@ class TrainConfig:
     """What a training step and an evaluation step compute."""
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     """What is recorded."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When the run saves itself."""

@@ -20,14 +20,14 @@ from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.explain import check_complete, explain
 from optwrap.config.frames import short_traceback
+from optwrap.config.resuming import with_saved_overrides
+from optwrap.errors import ConfigError
+from optwrap.run.folder import open_folder
+from optwrap.run.interruption import exit_code, how_to_go_on
 
 log = logging.getLogger(__name__)
 
 Task = Callable[[DictConfig], Any]
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a job; its text says where what was written is."""
 
 
 def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Task], Callable[..., Any]]:
@@ -35,8 +35,8 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
 
     `config_path` lies beside that file. What a user can put right becomes one message on stderr and exit
     code 1; any other error keeps its traceback, less the frames of Hydra and OmegaConf, also code 1;
-    Ctrl-C gives one line and 130; argparse's own errors give 2. `HYDRA_FULL_ERROR=1` shows everything as
-    Hydra does. Called with a config, the program is the plain function.
+    Ctrl-C gives one line and 130, SIGTERM 143; argparse's own errors give 2. `HYDRA_FULL_ERROR=1` shows
+    everything as Hydra does. Called with a config, the program is the plain function.
     """
 
     def decorate(task: Task) -> Callable[..., Any]:
@@ -46,6 +46,10 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
         def program(cfg: DictConfig | None = None) -> Any:
             if cfg is not None:
                 return task(cfg)
+            try:
+                sys.argv[1:] = with_saved_overrides(sys.argv[1:])
+            except ConfigError as error:
+                sys.exit(_say(str(error), code=1))
             line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
             store.register()
             help_page.register_resolvers(conf)
@@ -69,7 +73,7 @@ def _run(program: Callable[[], Any], line: CommandLine) -> None:
         with _hydra_lets_errors_out():
             program()
     except KeyboardInterrupt as interrupt:
-        sys.exit(_say(f"\ninterrupted{'; ' if str(interrupt) else ''}{interrupt}", code=130))
+        sys.exit(_say(f"\ninterrupted{'; ' if str(interrupt) else ''}{interrupt}", exit_code(interrupt)))
     except SystemExit as end:
         if end.code == 2 and any(argument.startswith("-") for argument in sys.argv[1:]):
             _say("Flags come first, then overrides without dashes: -m seed=0,1 epochs=5", code=2)
@@ -104,9 +108,10 @@ def _job(task: Task, line: CommandLine) -> Task:
     def job(cfg: DictConfig) -> Any:
         try:
             check_complete(cfg, line)
-            return task(cfg)
+            with open_folder(cfg):
+                return task(cfg)
         except KeyboardInterrupt as interrupt:
-            raise Interrupted(f"what was written is in {_folder()}") from interrupt
+            raise how_to_go_on(interrupt, _folder()) from interrupt
         except Exception as error:
             _log_failure(_message(error, line))
             raise
