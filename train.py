@@ -14,22 +14,23 @@ def main(cfg: DictConfig) -> float:
     # Imported here: tab completion and --help answer without loading torch.
     from optwrap.instantiate import build
     from optwrap.optim import build_optim_wrapper, build_schedule
-    from optwrap.run import setup
-    from optwrap.run.checkpoint import Checkpoints
+    from optwrap.run import debugging, setup
     from optwrap.run.evaluation import evaluate, write_artifacts
     from optwrap.run.folder import save_config
     from optwrap.run.interruption import Interruption
     from optwrap.run.loaders import batch_size, batches, make_loaders
     from optwrap.run.objective import Objective
     from optwrap.run.plan import accumulative_counts, make_plan
-    from optwrap.run.recorder import FILES, Recorder
+    from optwrap.run.recorder import Recorder, run_checkpoints
     from optwrap.run.resume import find_saved, finished_value, plain_config, restore, start_of
     from optwrap.run.saver import Saver
     from optwrap.run.state import RunParts
 
+    cfg = debugging.shortened(cfg)
     setup.seed_everything(cfg.seed, cfg.deterministic)
     device = setup.find_device(cfg.device)
-    loaders = make_loaders(build(cfg.data, "data"), cfg.batch_size, cfg.num_workers, cfg.seed, device)
+    data = debugging.fewer_samples(build(cfg.data, "data"), cfg.debug, cfg.batch_size)
+    loaders = make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, device)
     model = setup.place(build(cfg.model, "model"), device, cfg.channels_last, cfg.compile)
     task = build(cfg.task, "task", model=model)
     task.metrics.to(device)
@@ -37,7 +38,7 @@ def main(cfg: DictConfig) -> float:
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    checkpoints = Checkpoints(folder / "checkpoints", folder / FILES["checkpoint"], cfg.checkpoint.keep)
+    checkpoints = run_checkpoints(folder, cfg.checkpoint.keep)
     saved = find_saved(cfg.resume, checkpoints, device)
     plan = make_plan(
         loaders.per_epoch,
@@ -62,6 +63,7 @@ def main(cfg: DictConfig) -> float:
     with (
         Interruption() as interruption,
         Recorder(folder, plan, optim_wrapper, **cfg.logger, resumed=records) as recorder,
+        debugging.debugging(cfg.debug, model, folder, recorder.where) as debug_step,
     ):
         saver = Saver(checkpoints, parts, plan, config, recorder, objective, cfg.on_nonfinite, device)
 
@@ -71,8 +73,7 @@ def main(cfg: DictConfig) -> float:
             recorder.evaluation("val", metrics, count)
             write_artifacts(task, folder, plan.update_after(count))
             schedule.step_on_metric(metrics[objective.metric])
-            if objective.improves(metrics[objective.metric]):
-                checkpoints.mark_best()
+            saver.keep_if_best(metrics)
 
         start = saver.begin(saved)
         if plan.evaluates_after(start):  # a checkpoint is written before its evaluation
@@ -83,6 +84,7 @@ def main(cfg: DictConfig) -> float:
             saver.watch.step(stats, count)
             recorder.train_step(stats, batch_size(batch), count)  # with the lr that the update was made with
             schedule.step()
+            debug_step()
             if plan.saves_after(count) or interruption.requested:
                 saver.save(count)
             interruption.check()

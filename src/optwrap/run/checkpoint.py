@@ -45,9 +45,9 @@ class Checkpoints:
                 old.unlink()
         return path
 
-    def mark_best(self) -> None:
-        """Keep the latest checkpoint as the best so far."""
-        _link(self.latest, self.best)
+    def mark_best(self, path: Path) -> None:
+        """Keep this checkpoint as the best so far."""
+        _link(path, self.best)
 
     @property
     def best(self) -> Path:
@@ -60,6 +60,17 @@ class Checkpoints:
             return []
         found = {path: match for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))}
         return sorted(found, key=lambda path: [int(part or 0) for part in found[path].groups()], reverse=True)
+
+    def find(self, which: str, device: torch.device) -> tuple[Path, dict[str, Any]]:
+        """Return the 'best' checkpoint, or the 'last' that is whole, and where it is.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if which == "best":
+            return self.best, load(self.best, device)
+        found = self.newest(device) if self.paths() else None
+        return found or (self.latest, load(self.latest, device))
 
     def newest(self, device: torch.device) -> tuple[Path, dict[str, Any]] | None:
         """Return the newest checkpoint that is whole, and where it is; None where there is none at all.

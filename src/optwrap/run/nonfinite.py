@@ -23,7 +23,8 @@ MOST_ROLLBACKS = 5
 
 _ADVICE = (
     "Try a lower optim_wrapper.optimizer.lr, clipping (add clip to the optim_wrapper list), a schedule with "
-    "warm-up (schedule=warmup_cosine) or, with float16, amp_bf16 instead of amp."
+    "warm-up (schedule=warmup_cosine) or, with float16, amp_bf16 instead of amp. "
+    "debug.find_nonfinite=true names the module."
 )
 
 

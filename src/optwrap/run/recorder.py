@@ -16,6 +16,7 @@ from torch import Tensor
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper, OptimWrapperDict, format_table, write_csv
+from optwrap.run.checkpoint import Checkpoints
 from optwrap.run.loggers import CsvLogger, TensorBoardLogger
 from optwrap.run.meters import GradNorm, TrainMeter, peak_memory_mib
 from optwrap.run.plan import Plan
@@ -146,6 +147,11 @@ class Recorder:
         summary(shown, {"folder": self.folder} | files)
         return self.metrics[objective]
 
+    def where(self) -> str:
+        """Name the update that is being made."""
+        count = self._count + 1
+        return f"in epoch {self.plan.epoch_of(count)}, update {-(-count // self.plan.accumulative_counts)}"
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to go on with these records; the rows so far are on disk then."""
         for each in self._loggers:
@@ -209,6 +215,17 @@ class Recorder:
 
     def _device(self) -> torch.device:
         return next(iter(self.wrappers.values())).param_groups[0]["params"][0].device
+
+
+def run_checkpoints(folder: Path, keep: int = 1) -> Checkpoints:
+    """Return the checkpoints of the run in `folder`.
+
+    Raises:
+        ConfigError: not one shall be kept.
+    """
+    if keep < 1:
+        raise ConfigError(f"checkpoint.keep={keep}: it must be 1 or more.")
+    return Checkpoints(folder / "checkpoints", folder / FILES["checkpoint"], keep)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

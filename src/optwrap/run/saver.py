@@ -1,6 +1,7 @@
 """Saves a run as it goes, and takes it back to what was saved."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,11 +34,13 @@ class Saver:
     ) -> None:
         self._checkpoints, self._parts, self._plan = checkpoints, parts, plan
         self._config, self._recorder, self._objective, self._device = config, recorder, objective, device
+        self._newest: Path | None = None
         self.watch = NonFiniteWatch(on_nonfinite, named_wrappers(parts.optim_wrapper), plan, self._roll_back)
 
     def begin(self, saved: Saved | None) -> int:
         """Start at the plan's beginning, or where `saved` stood; return the micro-batches that lie behind."""
         if saved is not None:
+            self._newest = saved.path
             self._objective.best = saved.state["best"]
             self.watch.rollbacks = saved.state["rollbacks"]
             set_random_state(saved.random, self._device)
@@ -72,7 +75,12 @@ class Saver:
             "random": get_random_state(self._device),
             "config": self._config,
         }
-        self._checkpoints.save(state, plan.update_after(count), held)
+        self._newest = self._checkpoints.save(state, plan.update_after(count), held)
+
+    def keep_if_best(self, metrics: Mapping[str, float]) -> None:
+        """Keep the newest checkpoint as the best where its evaluation is the best so far."""
+        if self._objective.improves(metrics[self._objective.metric]) and self._newest is not None:
+            self._checkpoints.mark_best(self._newest)
 
     def _roll_back(self, count: int) -> None:
         """Give model and optimizers what the last checkpoint holds; everything else goes on from here."""
