@@ -1,8 +1,11 @@
 """Evaluate a finished run's checkpoint from its own saved config.
 
-    python evaluate.py run=outputs/2026-01-31/12-00-00 [split=test|val] [any override of the run's config]
+    python evaluate.py run=outputs/2026-01-31/12-00-00 [split=test|val] [checkpoint=last|best]
+                       [allow=PACKAGE,...] [any override of the run's config]
 
-For example `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
+`checkpoint=last` gives the numbers of result.json, `best` those of the best evaluation. The config may name code
+of this project and of the libraries that models and data come from; `allow` adds packages. Overrides are, for
+example, `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
 """
 
 from pathlib import Path
@@ -12,32 +15,41 @@ from omegaconf import DictConfig
 from optwrap.errors import ConfigError
 from optwrap.run.saved import load_config, run_program, split_arguments
 
+_BUILT = ("data", "model", "task")
+
 
 def main(arguments: list[str]) -> dict[str, float]:
     """Return the metrics of the run's checkpoint, after printing them."""
-    own, overrides = split_arguments(arguments, {"run": None, "split": "test"})
+    from optwrap.run.trusted import PACKAGES, only_trusted
+
+    own, overrides = split_arguments(
+        arguments, {"run": None, "split": "test", "checkpoint": "last", "allow": "experiments"}
+    )
     folder = Path(own["run"])
-    metrics = evaluate_run(folder, load_config(folder, overrides), own["split"])
+    cfg = only_trusted(load_config(folder, overrides), _BUILT, (*PACKAGES, *own["allow"].split(",")))
+    metrics = evaluate_run(folder, cfg, own["split"], own["checkpoint"])
     for name, value in metrics.items():
         print(f"{own['split']}/{name:<12} {value:.4f}")
     return metrics
 
 
-def evaluate_run(folder: Path, cfg: DictConfig, split: str) -> dict[str, float]:
+def evaluate_run(folder: Path, cfg: DictConfig, split: str, which: str = "last") -> dict[str, float]:
     """Build what `cfg` names, load the weights of `folder` and evaluate them."""
     from optwrap.instantiate import build
     from optwrap.run import checkpoint, setup
     from optwrap.run.evaluation import evaluate
     from optwrap.run.loaders import batches, make_loaders
-    from optwrap.run.recorder import FILES
+    from optwrap.run.recorder import run_checkpoints
 
     if split not in ("val", "test"):
         raise ConfigError(f"split={split}: it is val or test.")
+    if which not in ("last", "best"):
+        raise ConfigError(f"checkpoint={which}: it is last or best.")
     setup.seed_everything(cfg.seed, cfg.deterministic)
     device = setup.find_device(cfg.device)
     model = setup.place(build(cfg.model, "model"), device, cfg.channels_last, cfg.compile)
-    path = folder / FILES["checkpoint"]
-    checkpoint.load_model(model, checkpoint.load(path, device), path)
+    path, state = run_checkpoints(folder).find(which, device)
+    checkpoint.load_model(model, state, path)
     task = build(cfg.task, "task", model=model)
     task.metrics.to(device)
     loaders = make_loaders(build(cfg.data, "data"), cfg.batch_size, cfg.num_workers, cfg.seed, device)

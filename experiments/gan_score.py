@@ -13,16 +13,16 @@ from optwrap.vision import ClassificationTask, ImageData, SmallCNN
 
 def train_classifier(data: ImageData, num_classes: int, epochs: int, width: int, device: torch.device) -> SmallCNN:
     """Return a classifier of `data`, the same for every run: neither takes nor moves the run's random numbers."""
-    loader = make_loaders(data, batch_size=128, num_workers=0, seed=0, device=device).train
+    loaders = make_loaders(data, batch_size=128, num_workers=0, seed=0, device=device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         model = SmallCNN(data.train.images.shape[1], num_classes, width).to(device)
         task = ClassificationTask(model, num_classes)
         optim_wrapper = OptimWrapper(torch.optim.Adam(model.parameters()))
         one_cycle = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 5e-3}
-        updates = epochs * len(loader)
+        updates = epochs * loaders.per_epoch
         schedule = build_schedule(optim_wrapper, {"lr": one_cycle}, updates)
-        for batch in batches(loader, device, channels_last=False, limit=updates):
+        for batch in batches(loaders.training(0, updates), device, channels_last=False):
             task.train_step(batch, optim_wrapper)
             schedule.step()
     return model.eval()
@@ -51,6 +51,7 @@ def _root(covariance: Tensor) -> Tensor:
 class FrechetDistance(Metric):
     """`frechet_distance` of all features that `update(first, second)` has seen."""
 
+    higher_is_better = False
     first: list[Tensor]
     second: list[Tensor]
 

@@ -79,7 +79,8 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         import train as program
 
         folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
-        own = [] if any(each.startswith("hydra.run.dir=") for each in overrides) else [f"hydra.run.dir={folder}"]
+        placed = any(each.startswith(("hydra.run.dir=", "resume=/")) for each in overrides)
+        own = [] if placed else [f"hydra.run.dir={folder}"]
         monkeypatch.setattr(sys, "argv", ["train.py", *overrides, *own])
         GlobalHydra.instance().clear()
         program.main()

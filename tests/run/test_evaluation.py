@@ -1,13 +1,10 @@
 from types import SimpleNamespace
 
-import pytest
 import torch
 from torch import nn
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import BinaryAccuracy
 
-from optwrap.errors import ConfigError
-from optwrap.run.evaluation import Objective, evaluate, find_objective, write_artifacts
+from optwrap.run.evaluation import evaluate, write_artifacts
 
 
 class Task:
@@ -33,17 +30,6 @@ def test_the_model_evaluates_in_eval_mode_and_goes_back():
     evaluate(task, [torch.ones(1)])
     assert task.modes == [False]
     assert task.model.training
-
-
-def test_an_objective_that_no_evaluation_gives_is_an_error_before_the_run():
-    with pytest.raises(ConfigError, match="'val/accuracy'"):
-        find_objective("val/acuracy", Task())
-
-
-def test_the_metric_says_which_way_is_up_and_a_mean_of_losses_says_down():
-    task = SimpleNamespace(metrics=MetricCollection({"loss": MeanMetric(), "accuracy": BinaryAccuracy()}))
-    assert find_objective("val/accuracy", task) == Objective("val/accuracy", higher_is_better=True)
-    assert find_objective("test/loss", task) == Objective("test/loss", higher_is_better=False)
 
 
 def test_a_task_may_leave_files_of_its_own(tmp_path):

@@ -1,12 +1,16 @@
 import collections
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, TensorDataset
 
 from optwrap.errors import ConfigError
-from optwrap.run.loaders import batch_size, batches, make_loaders, to_device
+from optwrap.run.loaders import TrainingOrder, batch_size, batches, make_loaders, to_device
 
 CPU = torch.device("cpu")
 
@@ -24,14 +28,30 @@ def loaders_of(data, size=4, workers=0, seed=0):
     return make_loaders(data, size, workers, seed, CPU)
 
 
-def values(loader, limit=None):
-    return [batch[0].tolist() for batch in batches(loader, CPU, False, limit)]
+def values(loader):
+    return [batch[0].tolist() for batch in batches(loader, CPU, False)]
+
+
+class Noisy(Dataset):
+    """Samples with a random number of each generator that augmentation may use."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.tensor([index, torch.rand(()).item(), np.random.rand(), random.random()])
+
+
+def noisy(workers, first, last):
+    data = SimpleNamespace(train=Noisy(), val=Noisy(), test=Noisy())
+    return [batch.tolist() for batch in loaders_of(data, workers=workers).training(first, last)]
 
 
 def test_training_shuffles_and_drops_the_rest(data):
-    seen = values(loaders_of(data).train)
+    seen = values(loaders_of(data).training(0, 2))
     assert [len(batch) for batch in seen] == [4, 4]
     samples = [sample for batch in seen for sample in batch]
+    assert len(set(samples)) == 8
     assert samples != sorted(samples)
 
 
@@ -42,20 +62,44 @@ def test_evaluation_keeps_order_and_every_sample(data):
 
 
 def test_the_seed_decides_the_order_whatever_else_was_drawn(data):
-    first = values(loaders_of(data, seed=1).train)
+    first = values(loaders_of(data, seed=1).training(0, 2))
     torch.rand(7)
-    assert values(loaders_of(data, seed=1).train) == first
-    assert values(loaders_of(data, seed=2).train) != first
+    assert values(loaders_of(data, seed=1).training(0, 2)) == first
+    assert values(loaders_of(data, seed=2).training(0, 2)) != first
 
 
-def test_a_limit_goes_over_pass_after_pass(data):
-    seen = values(loaders_of(data).train, limit=5)
-    assert len(seen) == 5
-    assert seen[:2] != seen[2:4]
+def test_each_epoch_has_an_order_of_its_own(data):
+    seen = values(loaders_of(data).training(0, 4))
+    assert seen[:2] != seen[2:]
 
 
-def test_workers_give_the_same_batches(data):
-    assert values(loaders_of(data, workers=2).train) == values(loaders_of(data).train)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_any_part_of_a_run_has_the_batches_of_the_whole_augmentation_included(workers):
+    whole = noisy(0, 0, 8)
+    assert noisy(workers, 2, 8) == whole[2:]
+    assert noisy(workers, 4, 5) == whole[4:5]
+    assert len({batch[0][1] for batch in whole}) == 8
+
+
+def test_loading_leaves_the_random_numbers_of_the_run_alone():
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    expected = torch.rand(3), np.random.rand(), random.random()
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    noisy(0, 0, 3)
+    assert torch.equal(torch.rand(3), expected[0])
+    assert (np.random.rand(), random.random()) == expected[1:]
+
+
+def test_an_evaluation_draws_the_same_random_numbers_each_time():
+    loader = loaders_of(SimpleNamespace(train=Noisy(), val=Noisy(), test=Noisy())).val
+    assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in loader]
+
+
+@given(st.integers(1, 40), st.integers(1, 10), st.integers(0, 30), st.integers(0, 30))
+def test_the_order_of_a_part_is_that_part_of_the_order(samples, size, first, length):
+    order = TrainingOrder(samples, min(size, samples), seed=3)
+    whole = list(order.between(0, first + length))
+    assert list(order.between(first, first + length)) == whole[first:]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,8 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
 from optwrap.run.meters import GradNorm, TrainMeter
-from optwrap.run.plan import Plan
-
-PLAN = Plan(micro_batches=40, per_epoch=10, accumulative_counts=4, log_every=2, eval_every=None)
 
 
 def stats(loss, accuracy=0.5):
@@ -17,22 +13,23 @@ def stats(loss, accuracy=0.5):
 
 def test_means_are_over_the_micro_batches_since_the_start():
     meter = TrainMeter()
-    meter.add(stats(100.0), 8, 1)
+    meter.add(stats(100.0), 8)
     meter.start()
-    for count, loss in enumerate((1.0, 2.0, 6.0), start=2):
-        meter.add(stats(loss), 8, count)
-    means, samples_per_second = meter.read(PLAN)
+    for loss in (1.0, 2.0, 6.0):
+        meter.add(stats(loss), 8)
+    means, samples_per_second = meter.read()
     assert means == {"loss": 3.0, "accuracy": 0.5}
     assert samples_per_second > 0
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_the_first_bad_loss_is_named_by_epoch_and_update(bad):
-    meter = TrainMeter()
-    for count, loss in enumerate([1.0] * 12 + [bad, 1.0, float("nan")], start=1):
-        meter.add(stats(loss), 8, count)
-    with pytest.raises(ConfigError, match=r"epoch 2, update 4 \(micro-batch 13\).*lr"):
-        meter.read(PLAN)
+def test_a_row_goes_on_where_its_state_was_taken():
+    whole, first, second = TrainMeter(), TrainMeter(), TrainMeter()
+    for meter, losses in ((whole, (1.0, 2.5, 3.7)), (first, (1.0, 2.5))):
+        for loss in losses:
+            meter.add(stats(loss), 8)
+    second.load_state_dict(first.state_dict())
+    second.add(stats(3.7), 8)
+    assert second.read()[0] == whole.read()[0]
 
 
 @pytest.mark.parametrize("clip_grad", [None, {"max_norm": 1e-3}, {"clip_value": 1e-3}])

@@ -1,17 +1,21 @@
 import csv
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
+from torchmetrics import MeanMetric, MetricCollection
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
-from optwrap.run.evaluation import Objective
-from optwrap.run.plan import Plan
+from optwrap.run.objective import Objective
+from optwrap.run.plan import Plan, Position
 from optwrap.run.recorder import Recorder
 
+TASK = SimpleNamespace(metrics=MetricCollection({"loss": MeanMetric()}))
 PLAN = Plan(micro_batches=4, per_epoch=2, accumulative_counts=1, log_every=1, eval_every=None)
 
 
@@ -27,7 +31,7 @@ def run(folder, optim_wrapper, losses=(4.0, 3.0, 2.0, 1.0), train_rows=True, ten
             if PLAN.evaluates_after(count):
                 recorder.evaluation("val", {"loss": loss / 2}, count)
         recorder.evaluation("test", {"loss": 0.25}, count)
-    return recorder.finish(seed=3, objective=Objective("val/loss", higher_is_better=False))
+    return recorder.finish(seed=3, objective=Objective("val/loss", TASK))
 
 
 @pytest.fixture
@@ -76,12 +80,6 @@ def test_tensorboard_events_are_written_where_asked_for(tmp_path, optim_wrapper)
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
-def test_a_bad_loss_stops_the_run_and_keeps_the_rows_before_it(tmp_path, optim_wrapper):
-    with pytest.raises(ConfigError, match="update 3"):
-        run(tmp_path, optim_wrapper, losses=(4.0, 3.0, float("nan"), 1.0))
-    assert [row["update"] for row in rows(tmp_path)] == ["1", "2", "2"]
-
-
 def test_several_wrappers_have_columns_of_their_own(tmp_path):
     wrappers = OptimWrapperDict(
         gen=OptimWrapper(SGD(nn.Linear(1, 1).parameters(), lr=0.1)),
@@ -92,25 +90,52 @@ def test_several_wrappers_have_columns_of_their_own(tmp_path):
     assert "lr" not in rows(tmp_path)[0]
 
 
-def test_a_folder_in_which_a_run_has_written_is_refused(tmp_path, optim_wrapper):
-    run(tmp_path, optim_wrapper)
-    before = (tmp_path / "metrics.csv").read_text()
-    with pytest.raises(ConfigError, match=r"hydra.run.dir=.*already holds a run"):
-        run(tmp_path, optim_wrapper)
-    assert (tmp_path / "metrics.csv").read_text() == before
-
-
 def test_a_run_whose_every_step_was_skipped_is_no_success(tmp_path, optim_wrapper):
     optim_wrapper.skipped_steps = 4
     with pytest.raises(ConfigError, match="all 4 steps were skipped"):
         run(tmp_path, optim_wrapper)
 
 
-def test_a_bad_loss_between_rows_stops_the_run_before_its_evaluation(tmp_path, optim_wrapper):
-    plan = Plan(micro_batches=4, per_epoch=2, accumulative_counts=1, log_every=4, eval_every=None)
-    nan = {"loss": torch.tensor(float("nan"))}
-    with Recorder(tmp_path, plan, optim_wrapper, train_rows=True, tensorboard=False) as recorder:
-        recorder.train_step(nan, 8, 1)
-        with pytest.raises(ConfigError, match="update 1"):
-            recorder.train_step(nan, 8, 2)
-    assert rows(tmp_path) == []
+def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(tmp_path, optim_wrapper):
+    losses, plan = (4.0, 3.5, 3.0, 2.5, 2.0, 1.5), Plan(6, 3, 1, log_every=2, eval_every=None)
+
+    def go_on(folder, start, end, resumed=None):
+        part = replace(plan, start=Position(start))
+        with Recorder(
+            folder, part, optim_wrapper, train_rows=True, tensorboard=False, resumed=resumed
+        ) as recorder:
+            for count, loss in list(enumerate(losses, start=1))[start:end]:
+                recorder.train_step({"loss": torch.tensor(loss)}, 8, count)
+                if count == 3:
+                    state = recorder.state_dict()
+                if plan.evaluates_after(count):
+                    recorder.evaluation("val", {"loss": loss / 2}, count)
+        return state if start == 0 else None
+
+    (tmp_path / "whole").mkdir(), (tmp_path / "parts").mkdir()
+    go_on(tmp_path / "whole", 0, 6)
+    state = go_on(tmp_path / "parts", 0, 5)  # two rows more than the checkpoint knows
+    go_on(tmp_path / "parts", 3, 3, state)  # and then nothing until
+    go_on(tmp_path / "parts", 3, 6, state)
+    times = {"seconds", "images_per_second"}
+    whole, parts = (
+        [{name: cell for name, cell in row.items() if name not in times} for row in rows(tmp_path / name)]
+        for name in ("whole", "parts")
+    )
+    assert [row["update"] for row in whole] == ["2", "3", "4", "6", "6"]
+    assert parts == [row for row in whole if (row["split"], row["update"]) != ("val", "3")]
+
+
+def test_the_status_says_how_the_run_ended(tmp_path, optim_wrapper):
+    def status():
+        return json.loads((tmp_path / "status.json").read_text())
+
+    for error, named in ((RuntimeError, "failed"), (KeyboardInterrupt, "interrupted")):
+        recorder = Recorder(tmp_path, PLAN, optim_wrapper, train_rows=True, tensorboard=False)
+        recorder.__enter__()
+        assert status() == {"status": "running", "update": 0, "updates": 4}
+        recorder.train_step({"loss": torch.tensor(1.0)}, 8, 1)
+        recorder.__exit__(error, error(), None)
+        assert status() == {"status": named, "update": 1, "updates": 4}
+    run(tmp_path, optim_wrapper)
+    assert status() == {"status": "finished", "update": 4, "updates": 4}

@@ -8,8 +8,6 @@ import time
 
 import pytest
 
-from optwrap.sweep.records import locked
-
 
 def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
@@ -98,15 +96,17 @@ def test_ctrl_c_ends_the_sweep_and_says_how_to_go_on(program):
 
 
 def test_a_job_that_another_process_runs_is_an_error_that_says_so(program):
-    program.sweep("seed=0")
-    (folder,) = (path.parent for path in program.out.glob("*/record.json"))
-    (folder / "record.json").unlink()
-    with locked(folder):
-        ended = program.sweep("seed=0,1")
+    program.fault(0, "wait")
+    first = program.start("seed=0")
+    wait_until(lambda: program.ran == ["0 20"])
+    ended = program.sweep("seed=0,1")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
     assert ended.code == 1
-    assert "another process is running this job" in ended.err
+    assert f"another process (process {first.pid} on " in ended.err
     assert "Traceback" not in ended.err
-    assert program.statuses() == {"1 20": "finished"}
+    assert program.statuses()["1 20"] == "finished"
+    assert program.ran == ["0 20", "1 20"]
 
 
 def test_folders_named_by_number_are_refused(program):

@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optwrap.errors import ConfigError
-from optwrap.sweep.records import RECORD, Record, current, is_held, locked, read_record, records, write_record
+from optwrap.lock import BusyError, locked
+from optwrap.sweep.records import RECORD, Record, current, read_record, records, write_record
 
 
 @pytest.fixture
@@ -35,29 +36,26 @@ def test_anything_else_in_its_place_is_no_record(tmp_path, content):
     assert records(tmp_path) == {}
 
 
-def test_a_job_whose_process_holds_the_lock_is_running_and_one_whose_died_was_killed(tmp_path, begun):
+def test_a_job_whose_process_is_at_it_runs_and_one_whose_process_is_gone_was_killed(tmp_path, begun):
     write_record(tmp_path, begun)
-    with locked(tmp_path):
-        assert is_held(tmp_path)
-        assert current(tmp_path).status == "running"
+    assert current(tmp_path).status == "running"
+    write_record(tmp_path, replace(begun, pid=begun.pid + 1))
     assert current(tmp_path).status == "killed"
 
 
-def test_the_lock_is_free_when_its_holder_is_killed(tmp_path):
+def test_a_job_that_another_process_holds_is_running(tmp_path, begun):
+    write_record(tmp_path, replace(begun, pid=begun.pid + 1))
     code = (
-        "import os, signal, sys; from pathlib import Path; from optwrap.sweep.records import locked\n"
-        "with locked(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+        "import sys; from pathlib import Path; from optwrap.lock import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    with locked(tmp_path, wait=0):
-        pass
-
-
-def test_a_held_lock_names_the_process_that_holds_it(tmp_path, begun):
-    write_record(tmp_path, begun)
-    with (
-        locked(tmp_path),
-        pytest.raises(ConfigError, match=f"process {begun.pid} on {begun.host}"),
-        locked(tmp_path, 0),
-    ):
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        assert current(tmp_path).status == "running"
+        with pytest.raises(BusyError), locked(tmp_path):
+            pass
+        holder.kill()
+    assert current(tmp_path).status == "killed"
+    with locked(tmp_path):
         pass

@@ -5,6 +5,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import Any
 
 from omegaconf import DictConfig
@@ -86,6 +87,8 @@ def _type_name(hint: Any) -> str:
     if isinstance(hint, types.UnionType):
         options = [item for item in typing.get_args(hint) if item is not type(None)]
         return " or ".join([*map(_type_name, options), "null"])
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return f"one of {', '.join(hint.__members__)}"
     if typing.get_origin(hint) is list:
         return f"a list of {_type_name(typing.get_args(hint)[0])}"
     if typing.get_origin(hint) is dict or dataclasses.is_dataclass(hint):

@@ -6,6 +6,7 @@ The string under a field is its help: the first sentence of each `TrainConfig` f
 
 from abc import ABCMeta
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -173,6 +174,58 @@ class LoggerConfig:
     """Write the same rows as TensorBoard events."""
 
 
+class Better(StrEnum):
+    """Which way a metric is better."""
+
+    min = "min"
+    max = "max"
+
+
+@dataclass
+class CheckpointConfig:
+    """When a run saves itself, beside the end of each epoch and each evaluation, and what it keeps."""
+
+    every: int | None = None
+    """Updates between checkpoints; null: only at the end of epochs and before evaluations."""
+    keep: int = 2
+    """How many of the last checkpoints stay, besides the best."""
+    best: Better | None = None
+    """Which way `objective` is better, min or max; null: what the metric says, and min for a loss."""
+
+
+@dataclass
+class DebugConfig:
+    """Switches that help to find a fault; all off."""
+
+    fast_dev_run: bool = False
+    """Two batches of each data set through every code path: train, log, evaluate, save, test."""
+    overfit_batches: int | None = None
+    """Train and evaluate on the first so many batches of the training set alone."""
+    detect_anomaly: bool = False
+    """Autograd's anomaly mode: the traceback of a NaN shows the forward operation that made it."""
+    find_nonfinite: bool = False
+    """Stop at the first module whose output, or parameter whose gradient, is NaN or inf, and name it; slow."""
+    profile: int | None = None
+    """Micro-batches to profile, after two of warm-up, into trace.json (Chrome's format)."""
+
+
+class OnNonFinite(StrEnum):
+    """What a NaN or inf loss or gradient does."""
+
+    error = "error"
+    skip = "skip"
+    rollback = "rollback"
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
 @dataclass
 class TrainConfig:
     """The top-level keys of `train.py`."""
@@ -201,6 +254,10 @@ class TrainConfig:
     """Updates between training rows."""
     objective: str = "val/accuracy"
     """The metric that train.py returns to sweepers."""
+    resume: str | None = None
+    """RUN_DIR: go on with that run; auto: with the one in the same folder, if there is one."""
+    on_nonfinite: OnNonFinite = OnNonFinite.error
+    """What a NaN or inf loss or gradient does: error, skip (the update) or rollback (to the last checkpoint)."""
     optim_wrapper: Any = MISSING
     """The optimizer and how it is stepped: an OptimWrapperConfig, or a MultiOptimWrapperConfig."""
     schedule: dict[str, Any] = field(default_factory=dict)
@@ -213,3 +270,9 @@ class TrainConfig:
     """What a training step and an evaluation step compute."""
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     """What is recorded."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When the run saves itself."""
+    log_level: LogLevel = LogLevel.INFO
+    """DEBUG, INFO, WARNING or ERROR."""
+    debug: DebugConfig = field(default_factory=DebugConfig)
+    """Switches that help to find a fault."""

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from hydra.core.config_store import ConfigStore
 
-from optwrap.config import schemas, sources
+from optwrap.config import resuming, schemas, sources
 from optwrap.config.signatures import Signature, optimizer_signatures, scheduler_signatures
 
 
@@ -23,6 +23,7 @@ def register() -> None:
     - `schedule/StepLR`, ...: an option for every scheduler of torch, which moves the lr.
     """
     sources.register()
+    resuming.register_resolver()
     store = ConfigStore.instance()
     if "schema" in store.repo:
         return

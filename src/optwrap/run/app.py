@@ -20,6 +20,10 @@ from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.explain import check_complete, explain
 from optwrap.config.frames import short_traceback
+from optwrap.config.resuming import AUTO, with_saved_overrides
+from optwrap.errors import ConfigError
+from optwrap.run.folder import claim_folder, open_folder
+from optwrap.run.interruption import exit_code, how_to_go_on
 from optwrap.sweep.driver import again, new_sweep, run_sweep, sweep_folder
 from optwrap.sweep.job import Sweep, run_job
 
@@ -28,17 +32,13 @@ log = logging.getLogger(__name__)
 Task = Callable[[DictConfig], Any]
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a job; its text says where what was written is."""
-
-
 def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Task], Callable[..., Any]]:
     """Make a function of the composed config the program of its file, as `hydra.main` does.
 
     `config_path` lies beside that file. What a user can put right becomes one message on stderr and exit
     code 1; any other error keeps its traceback, less the frames of Hydra and OmegaConf, also code 1;
-    Ctrl-C gives one line and 130; argparse's own errors give 2. `HYDRA_FULL_ERROR=1` shows everything as
-    Hydra does. Called with a config, the program is the plain function.
+    Ctrl-C gives one line and 130, SIGTERM 143; argparse's own errors give 2. `HYDRA_FULL_ERROR=1` shows
+    everything as Hydra does. Called with a config, the program is the plain function.
     """
 
     def decorate(task: Task) -> Callable[..., Any]:
@@ -48,6 +48,10 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
         def program(cfg: DictConfig | None = None) -> Any:
             if cfg is not None:
                 return task(cfg)
+            try:
+                sys.argv[1:] = with_saved_overrides(sys.argv[1:])
+            except ConfigError as error:
+                sys.exit(_say(str(error), code=1))
             line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
             store.register()
             help_page.register_resolvers(conf)
@@ -73,7 +77,8 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
         if failed:
             sys.exit(_say("\n" + "\n".join(failed), code=1))
     except KeyboardInterrupt as interrupt:
-        sys.exit(_say(f"\ninterrupted{'; ' if str(interrupt) else ''}{interrupt}", code=130))
+        text = str(interrupt) or again(sweep_folder())  # the latter where jobs run in other processes
+        sys.exit(_say(f"\ninterrupted{'; ' if text else ''}{text}", exit_code(interrupt)))
     except SystemExit as end:
         if end.code == 2 and any(argument.startswith("-") for argument in sys.argv[1:]):
             _say("Flags come first, then overrides without dashes: -m seed=0,1 epochs=5", code=2)
@@ -104,21 +109,28 @@ def _hydra_lets_errors_out() -> Iterator[None]:
 def _job(task: Task, line: CommandLine, sweep: Sweep) -> Task:
     """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
 
-    def checked(cfg: DictConfig) -> Any:
+    def alone(cfg: DictConfig) -> Any:
         check_complete(cfg, line)
+        with open_folder(cfg):
+            return task(cfg)
+
+    def swept(cfg: DictConfig) -> Any:
+        check_complete(cfg, line)
+        cfg.resume = AUTO  # from its last checkpoint, where an earlier call of the sweep left one
+        claim_folder(cfg)
         return task(cfg)
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
         config = HydraConfig.get()
-        swept = config.mode == RunMode.MULTIRUN
+        sweeps = config.mode == RunMode.MULTIRUN
         try:
-            return run_job(checked, cfg, sweep, lambda error: _message(error, line)) if swept else checked(cfg)
+            return run_job(swept, cfg, sweep, lambda error: _message(error, line)) if sweeps else alone(cfg)
         except KeyboardInterrupt as interrupt:
-            written = f"what was written is in {os.path.abspath(config.runtime.output_dir)}"
-            raise Interrupted(again(sweep_folder()) if swept else written) from interrupt
+            folder = os.path.abspath(config.runtime.output_dir)
+            raise how_to_go_on(interrupt, folder, again(sweep_folder()) if sweeps else None) from interrupt
         except Exception as error:
-            if not swept:
+            if not sweeps:
                 _log_failure(_message(error, line))
             raise
 

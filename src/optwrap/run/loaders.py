@@ -1,24 +1,123 @@
-"""From data sets to batches on the device."""
+"""From data sets to batches on the device.
 
-import itertools
-from collections.abc import Iterable, Iterator, Sized
+A batch is a function of the seed and of its place in the run: its samples, and every random number that augments
+them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, with any number of workers.
+"""
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, cast
+from types import FrameType
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from optwrap.errors import ConfigError
+from optwrap.run.random_state import mix, seeded
+
+_GRACE = 30  # seconds that a worker lives on after SIGTERM
+
+
+class BatchIndex(NamedTuple):
+    """Which samples a batch is made of, and the seed of what is random about them."""
+
+    rows: Sequence[int]
+    seed: int
+
+
+class SeededBatches(Dataset[Any]):
+    """The batches of a dataset: `batches[BatchIndex(rows, seed)]` draws its random numbers from that seed."""
+
+    def __init__(self, samples: Any) -> None:
+        self.samples = samples
+
+    def __getitem__(self, index: BatchIndex) -> Any:
+        with seeded(index.seed):
+            if hasattr(self.samples, "__getitems__"):
+                return default_collate(self.samples.__getitems__(index.rows))
+            return default_collate([self.samples[row] for row in index.rows])
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """The order of training: each epoch goes through the samples in an order of its own, and drops a last rest.
+
+    >>> order = TrainingOrder(samples=5, batch_size=2, seed=0)
+    >>> order.per_epoch, [len(index.rows) for index in order.between(1, 4)]
+    (2, [2, 2, 2])
+    """
+
+    samples: int
+    batch_size: int
+    seed: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches to an epoch."""
+        return self.samples // self.batch_size
+
+    def between(self, first: int, last: int) -> Iterator[BatchIndex]:
+        """Yield the batches from number `first` to before `last`, counted from 0 at the start of the run."""
+        for number in range(first, last):
+            epoch, batch = divmod(number, self.per_epoch)
+            if number == first or batch == 0:
+                generator = torch.Generator().manual_seed(mix(self.seed, epoch))
+                rows = torch.randperm(self.samples, generator=generator).tolist()
+            start = batch * self.batch_size
+            yield BatchIndex(rows[start : start + self.batch_size], mix(self.seed, epoch, start + 1))
+
+
+@dataclass(frozen=True)
+class EvaluationOrder:
+    """The order of evaluation: every sample once, as they stand; random numbers are the same each time."""
+
+    samples: int
+    batch_size: int
+    seed: int
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        for start in range(0, self.samples, self.batch_size):
+            rows = range(start, min(start + self.batch_size, self.samples))
+            yield BatchIndex(rows, mix(self.seed, start))
+
+    def __len__(self) -> int:
+        return -(-self.samples // self.batch_size)
 
 
 @dataclass(frozen=True)
 class Loaders:
-    """The loaders of a run: `train` shuffles and drops a last, smaller batch; `val` and `test` keep all."""
+    """The batches of a run: `training` of any part of it, `val` and `test` of the whole sets."""
 
-    train: DataLoader[Any]
+    order: TrainingOrder
     val: DataLoader[Any]
     test: DataLoader[Any]
+    _train: Any
+    _options: dict[str, Any]
+
+    @property
+    def per_epoch(self) -> int:
+        """Training batches to an epoch; a last, smaller one is dropped."""
+        return self.order.per_epoch
+
+    def training(self, first: int, last: int) -> DataLoader[Any]:
+        """Return the training batches from number `first` to before `last`, counted over all epochs."""
+        part = _Part(self.order, first, last)
+        return DataLoader(SeededBatches(self._train), batch_size=None, sampler=part, **self._options)
+
+
+@dataclass(frozen=True)
+class _Part:
+    order: TrainingOrder
+    first: int
+    last: int
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        return self.order.between(self.first, self.last)
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first)
 
 
 def make_loaders(data: Any, batch_size: int, num_workers: int, seed: int, device: torch.device) -> Loaders:
@@ -33,28 +132,26 @@ def make_loaders(data: Any, batch_size: int, num_workers: int, seed: int, device
     samples = len(cast(Sized, data.train))
     if batch_size > samples:
         raise ConfigError(f"batch_size={batch_size} is more than the {samples} training samples: lower it.")
+    options: dict[str, Any] = {
+        "num_workers": num_workers,
+        "pin_memory": device.type == "cuda",
+        "worker_init_fn": _leave_signals_to_the_run,
+        # Its own, or starting an iterator would draw from the generator that the model uses.
+        "generator": torch.Generator().manual_seed(seed),
+    }
 
-    def loader(dataset: Dataset[Any], training: bool) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size,
-            shuffle=training,
-            drop_last=training,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator().manual_seed(seed),
-        )
+    def evaluation(split: Dataset[Any]) -> DataLoader[Any]:
+        order = EvaluationOrder(len(cast(Sized, split)), batch_size, seed)
+        keep = num_workers > 0
+        return DataLoader(SeededBatches(split), batch_size=None, sampler=order, persistent_workers=keep, **options)
 
-    return Loaders(loader(data.train, True), loader(data.val, False), loader(data.test, False))
+    order = TrainingOrder(samples, batch_size, seed)
+    return Loaders(order, evaluation(data.val), evaluation(data.test), data.train, options)
 
 
-def batches(
-    loader: Iterable[Any], device: torch.device, channels_last: bool, limit: int | None = None
-) -> Iterator[Any]:
-    """Yield batches on the device: one pass over `loader`, or pass after pass until there were `limit`."""
-    passes = [loader] if limit is None else itertools.repeat(loader)
-    for batch in itertools.islice(itertools.chain.from_iterable(passes), limit):
+def batches(loader: Iterable[Any], device: torch.device, channels_last: bool) -> Iterator[Any]:
+    """Yield the batches of `loader` on the device."""
+    for batch in loader:
         yield to_device(batch, device, channels_last)
 
 
@@ -80,3 +177,21 @@ def batch_size(batch: Any) -> int:
         batch = list(batch.values())
     sizes = (batch_size(item) for item in batch) if isinstance(batch, list | tuple) else ()
     return next((size for size in sizes if size), 0)
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Keep a data worker alive where a signal goes to the whole group: the run ends it after its checkpoint.
+
+    A terminal sends Ctrl-C, and Slurm SIGTERM, to every process. A worker that dies of it would take the
+    micro-batch with it that the run still wants to finish.
+    """
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGTERM, _end_soon)
+
+
+def _end_soon(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, _GRACE)

@@ -17,28 +17,41 @@ class CsvLogger:
     """Rows of metrics in a CSV file, `split` first, readable at any moment.
 
     A None is an empty cell, a NaN the word `nan`. A row with new columns adds them on the right and leaves
-    earlier rows empty there. An existing file is continued: a resumed run appends to its own rows.
+    earlier rows empty there. An existing file is continued, after its first `rows` rows under its first
+    `columns` columns where these are given: what a run wrote after its checkpoint is written again.
+
+    Raises:
+        ConfigError: the existing file is no CSV.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], rows: int | None = None, columns: int | None = None) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.columns = ["split"]
-        if self.path.exists() and self.path.stat().st_size:
-            self._rewrite([])  # also ends a last line that a crash cut short
-        else:
-            self._file = self.path.open("w", newline="")
-            csv.writer(self._file).writerow(self.columns)
-            self._file.flush()
+        kept: list[list[str]] = []
+        if rows != 0 and self.path.exists():
+            header, *kept = self._read()
+            self.columns = header[:columns]
+        kept = [row[: len(self.columns)] for row in kept[:rows]]
+        self.rows = len(kept)
+        self._write(kept)
 
     def log(self, split: str, row: Mapping[str, Value]) -> None:
         """Append one row; it is on disk when this returns."""
         new = [column for column in row if column not in self.columns]
         if new:
-            self._rewrite(new)
+            self._file.close()
+            _, *rows = self._read()
+            self.columns += new
+            self._write(rows)
         cells = {"split": split, **row}
         csv.writer(self._file).writerow([_cell(cells.get(column)) for column in self.columns])
         self._file.flush()
+        self.rows += 1
+
+    def sync(self) -> None:
+        """Make the rows so far last through a power cut."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; the logger is then of no further use."""
@@ -52,13 +65,15 @@ class CsvLogger:
     ) -> None:
         self.close()
 
-    def _rewrite(self, new: list[str]) -> None:
-        """Add columns: write a copy with them and rename it, so that no reader ever sees half a file."""
-        if hasattr(self, "_file"):
-            self._file.close()
-        with self.path.open(newline="") as file:
-            header, *rows = csv.reader(file)
-        self.columns = [*header, *new]
+    def _read(self) -> list[list[str]]:
+        try:
+            with self.path.open(newline="") as file:
+                return list(csv.reader(file)) or [["split"]]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.path}: this is no CSV file ({error}). Move it away to go on.") from error
+
+    def _write(self, rows: list[list[str]]) -> None:
+        """Write a copy with these rows and rename it, so that no reader ever sees half a file."""
         copy = self.path.with_name(self.path.name + ".tmp")
         with copy.open("w", newline="") as file:
             writer = csv.writer(file)
@@ -71,7 +86,7 @@ class CsvLogger:
 class TensorBoardLogger:
     """Rows of metrics as TensorBoard scalars `split/name` over updates, in `directory`."""
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], after_update: int | None = None) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -79,7 +94,8 @@ class TensorBoardLogger:
                 'logger=tensorboard needs the package tensorboard: pip install -e ".[tensorboard]", '
                 "or choose logger=csv."
             ) from error
-        self._writer = SummaryWriter(str(directory))
+        purge = None if after_update is None else after_update + 1  # a resumed run writes those again
+        self._writer = SummaryWriter(str(directory), purge_step=purge)
 
     def log(self, split: str, row: Mapping[str, Value]) -> None:
         """Add each number of the row at the step `row['update']`; None is left out."""
@@ -88,8 +104,12 @@ class TensorBoardLogger:
             if value is not None and name != "update":
                 self._writer.add_scalar(f"{split}/{name}", value, step)
 
-    def close(self) -> None:
+    def sync(self) -> None:
         """Write out what is pending."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write out what is pending, and end the file."""
         self._writer.close()
 
 

@@ -2,30 +2,27 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
 from optwrap.optim.clip import total_norm
-from optwrap.run.plan import Plan
 
 
 class TrainMeter:
     """Means of training metrics since the last row; `add` never waits for the device, `read` does."""
 
     def __init__(self) -> None:
-        self._names: Sequence[str] = ()
+        self._names: list[str] = []
         self.start()
 
     def start(self) -> None:
         """Begin a new row."""
         self._sum: Tensor | None = None
-        self._first_bad: Tensor | None = None  # micro-batch of the first loss that is NaN or inf, else 0
         self._micro_batches = 0
         self._samples = 0
         self._paused = 0.0
@@ -36,62 +33,60 @@ class TrainMeter:
         self._paused += time.monotonic() - self._last
         self._last = time.monotonic()
 
-    def add(self, stats: Mapping[str, Tensor], samples: int, count: int) -> None:
-        """Take in the metrics of micro-batch `count`: scalar tensors; `loss` is watched for NaN and inf."""
+    def add(self, stats: Mapping[str, Tensor], samples: int) -> None:
+        """Take in the metrics of a micro-batch: scalar tensors."""
         self._names = list(stats)
         values = torch.stack([value.detach().float() for value in stats.values()])
         self._sum = values if self._sum is None else self._sum + values
-        if "loss" in stats:
-            bad = (~torch.isfinite(stats["loss"].detach())) * count
-            self._first_bad = (
-                bad if self._first_bad is None else torch.where(self._first_bad > 0, self._first_bad, bad)
-            )
         self._micro_batches += 1
         self._samples += samples
         self._last = time.monotonic()
 
-    def read(self, plan: Plan) -> tuple[dict[str, float], float]:
-        """Return the means and the samples a second since `start`; raises as `check` does."""
+    def read(self) -> tuple[dict[str, float], float]:
+        """Return the means and the samples a second since `start`."""
         assert self._sum is not None
-        self.check(plan)
         means = dict(zip(self._names, (self._sum / self._micro_batches).tolist(), strict=True))
-        seconds = time.monotonic() - self._since - self._paused
-        return means, self._samples / max(seconds, 1e-9)
+        return means, self._samples / max(self._seconds(), 1e-9)
 
-    def check(self, plan: Plan) -> None:
-        """Wait for the device and look for a loss that was NaN or inf since `start`.
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the row to come is made of so far."""
+        return {
+            "names": self._names,
+            "sum": self._sum,
+            "micro_batches": self._micro_batches,
+            "samples": self._samples,
+            "seconds": self._seconds(),
+        }
 
-        Raises:
-            ConfigError: there was one; the message names the first update and what to try.
-        """
-        bad = 0 if self._first_bad is None else int(self._first_bad.item())
-        if bad:
-            update = -(-bad // plan.accumulative_counts)
-            raise ConfigError(
-                f"the loss is NaN or inf since epoch {plan.epoch_of(bad)}, update {update} (micro-batch {bad}). "
-                "Try a lower optim_wrapper.optimizer.lr, clipping (add clip to the optim_wrapper list), a "
-                "schedule with warm-up (schedule=warmup_cosine) or, with float16, amp_bf16 instead of amp."
-            )
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with a row."""
+        self.start()
+        self._names, self._sum = list(state["names"]), state["sum"]
+        self._micro_batches, self._samples = state["micro_batches"], state["samples"]
+        self._since -= state["seconds"]
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._since - self._paused
 
 
 class GradNorm:
     """The total gradient norm at the updates that `is_due` names (counted from 1).
 
     It is the wrapper's own, before clipping, where that clips by norm; elsewhere a hook on the optimizer measures
-    what it steps with, so after clipping by value.
+    what it steps with, so after clipping by value: `measured`.
     """
 
     def __init__(self, wrapper: OptimWrapper, is_due: Callable[[int], bool]) -> None:
         self._wrapper = wrapper
         self._is_due = is_due
-        self._measured: Tensor | None = None
+        self.measured: Tensor | None = None
         self._hook = wrapper.optimizer.register_step_pre_hook(self._measure)
 
     @property
     def value(self) -> Tensor | None:
         """The latest norm, a scalar tensor on the device; None before the first."""
         own = self._wrapper.last_grad_norm
-        return self._measured if own is None else own
+        return self.measured if own is None else own
 
     def close(self) -> None:
         """Take the hook off the optimizer."""
@@ -102,7 +97,7 @@ class GradNorm:
         if self._wrapper.last_grad_norm is not None or not self._is_due(update):
             return
         params = (param for group in optimizer.param_groups for param in group["params"])
-        self._measured = total_norm(params)
+        self.measured = total_norm(params)
 
 
 def peak_memory_mib(device: torch.device) -> int | None:

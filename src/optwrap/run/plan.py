@@ -1,9 +1,20 @@
-"""How long a run is, in micro-batches and updates, and when it logs and evaluates."""
+"""How long a run is, in micro-batches and updates, and when it logs, evaluates and saves."""
 
 from dataclasses import dataclass
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper, OptimWrapperDict
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: after so many micro-batches, with its data so many micro-batches ahead of that count.
+
+    The data is ahead (or, below 0, behind) only in a run that was resumed under another batch size.
+    """
+
+    micro_batches: int = 0
+    shift: int = 0
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,8 @@ class Plan:
     accumulative_counts: int
     log_every: int
     eval_every: int | None
+    checkpoint_every: int | None = None
+    start: Position = Position()
 
     @property
     def updates(self) -> int:
@@ -32,9 +45,17 @@ class Plan:
         """Updates begun and ended when `count` micro-batches are done."""
         return self.updates if count == self.micro_batches else count // self.accumulative_counts
 
+    def held_after(self, count: int) -> int:
+        """Micro-batches that wait for the rest of their update when `count` are done."""
+        return 0 if self.ends_update(count) else count % self.accumulative_counts
+
+    def data_after(self, count: int) -> int:
+        """Micro-batches of data that were passed when `count` are done: counted over all epochs."""
+        return count + self.start.shift
+
     def epoch_of(self, count: int) -> int:
         """The epoch that the micro-batch belongs to, from 1."""
-        return -(-count // self.per_epoch)
+        return -(-self.data_after(count) // self.per_epoch)
 
     def ends_update(self, count: int) -> bool:
         """Whether the micro-batch is the last of its window."""
@@ -50,11 +71,20 @@ class Plan:
 
     def evaluates_after(self, count: int) -> bool:
         """Whether an evaluation is due: every `eval_every` updates, or after each epoch, and at the end."""
-        if count == self.micro_batches:
-            return True
+        if count in (0, self.micro_batches):
+            return count > 0
         if self.eval_every is None:
-            return count % self.per_epoch == 0
+            return self._ends_epoch(count)
         return self.ends_update(count) and self.update_after(count) % self.eval_every == 0
+
+    def saves_after(self, count: int) -> bool:
+        """Whether a checkpoint is due: every `checkpoint_every` updates, after each epoch, before evaluations."""
+        every = self.checkpoint_every
+        due = every is not None and self.ends_update(count) and self.update_after(count) % every == 0
+        return due or self._ends_epoch(count) or self.evaluates_after(count)
+
+    def _ends_epoch(self, count: int) -> bool:
+        return self.data_after(count) % self.per_epoch == 0
 
 
 def make_plan(
@@ -65,17 +95,37 @@ def make_plan(
     max_updates: int | None,
     log_every: int,
     eval_every: int | None,
+    checkpoint_every: int | None = None,
+    start: Position = Position(),
 ) -> Plan:
     """Plan a run of `epochs` epochs of `per_epoch` micro-batches, or of `max_updates` updates.
 
     Raises:
-        ConfigError: a number is below 1.
+        ConfigError: a number is below 1, or the run is already past this plan's end.
     """
-    numbers = {"epochs": epochs, "max_updates": max_updates, "log_every": log_every, "eval_every": eval_every}
+    numbers = {
+        "epochs": epochs,
+        "max_updates": max_updates,
+        "log_every": log_every,
+        "eval_every": eval_every,
+        "checkpoint.every": checkpoint_every,
+    }
     for key, value in numbers.items():
         if value is not None and value < 1:
             raise ConfigError(f"{key}={value}: it must be 1 or more.")
+    counts = accumulative_counts(optim_wrapper)
+    micro_batches = epochs * per_epoch - start.shift if max_updates is None else max_updates * counts
+    plan = Plan(micro_batches, per_epoch, counts, log_every, eval_every, checkpoint_every, start)
+    if start.micro_batches > micro_batches:
+        key = f"epochs={epochs}" if max_updates is None else f"max_updates={max_updates}"
+        raise ConfigError(
+            f"{key}: the run to go on with is already in epoch {plan.epoch_of(start.micro_batches)}, after "
+            f"update {start.micro_batches // counts}. Give a larger number."
+        )
+    return plan
+
+
+def accumulative_counts(optim_wrapper: OptimWrapper | OptimWrapperDict) -> int:
+    """Return the micro-batches to an update; of several wrappers, the most."""
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
-    counts = max(wrapper.accumulative_counts for wrapper in wrappers)
-    micro_batches = epochs * per_epoch if max_updates is None else max_updates * counts
-    return Plan(micro_batches, per_epoch, counts, log_every, eval_every)
+    return max(wrapper.accumulative_counts for wrapper in wrappers)

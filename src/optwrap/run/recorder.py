@@ -15,12 +15,14 @@ from torch import Tensor
 from optwrap.errors import ConfigError
 from optwrap.files import write_json
 from optwrap.optim import OptimWrapper, OptimWrapperDict, format_table, write_csv
-from optwrap.run.evaluation import Objective
+from optwrap.run.checkpoint import Checkpoints
 from optwrap.run.loggers import CsvLogger, TensorBoardLogger
 from optwrap.run.meters import GradNorm, TrainMeter, peak_memory_mib
+from optwrap.run.objective import Objective
 from optwrap.run.plan import Plan
 from optwrap.run.plots import plot_curves
 from optwrap.run.progress import Progress, summary
+from optwrap.run.state import named_wrappers
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +33,15 @@ FILES = {
     "param groups": "param_groups.csv",
     "curves": "curves.png",
     "checkpoint": "checkpoint.pt",
+    "status": "status.json",
 }
 
 
 class Recorder:
-    """Collects a run's metrics and writes them to its folder; a context manager around the loop."""
+    """Collects a run's metrics and writes them to its folder; a context manager around the loop.
+
+    `resumed` is what `state_dict` returned at the checkpoint that the run goes on from.
+    """
 
     def __init__(
         self,
@@ -45,6 +51,7 @@ class Recorder:
         *,
         train_rows: bool,
         tensorboard: bool,
+        resumed: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -55,18 +62,26 @@ class Recorder:
         self._grad_norms = {
             f"{name}grad_norm": GradNorm(wrapper, plan.logs_update) for name, wrapper in self.wrappers.items()
         }
-        _claim(folder / FILES["metrics"])
-        self._loggers: list[Any] = [CsvLogger(folder / FILES["metrics"])]
+        self._count = plan.start.micro_batches
+        state: Mapping[str, Any] = resumed or {"rows": 0, "columns": 1, "seconds": 0.0}
+        self._seconds_before = state["seconds"]
+        self._csv = CsvLogger(folder / FILES["metrics"], state["rows"], state["columns"])
+        self._loggers: list[Any] = [self._csv]
         if tensorboard:
-            self._loggers.append(TensorBoardLogger(folder / "tensorboard"))
+            begun = plan.update_after(self._count) if resumed else None
+            self._loggers.append(TensorBoardLogger(folder / "tensorboard", begun))
         self._progress = Progress(plan.updates)
         self._started = time.monotonic()
+        if resumed:
+            self._resume(resumed)
 
     def __enter__(self) -> Self:
         self._write_param_groups()
         self._progress.__enter__()
         self._started = time.monotonic()
-        self._meter.start()
+        if not self._seconds_before:
+            self._meter.start()
+        self._write_status("running")
         return self
 
     def __exit__(
@@ -77,20 +92,17 @@ class Recorder:
             each.close()
         for grad_norm in self._grad_norms.values():
             grad_norm.close()
+        if error is not None:
+            self._write_status("interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed")
 
     def train_step(self, stats: Mapping[str, Tensor], samples: int, count: int) -> None:
-        """Take in one micro-batch; every `log_every` updates, read the device and write a training row.
-
-        Raises:
-            ConfigError: a loss since the last row was NaN or inf.
-        """
-        self._meter.add(stats, samples, count)
+        """Take in one micro-batch; every `log_every` updates, read the device and write a training row."""
+        self._count = count
+        self._meter.add(stats, samples)
         self._progress.advance(self.plan.update_after(count))
-        if self.plan.evaluates_after(count):
-            self._meter.check(self.plan)  # before a checkpoint replaces the last good one
         if not self.plan.logs_after(count):
             return
-        means, images_per_second = self._meter.read(self.plan)
+        means, images_per_second = self._meter.read()
         row = self._place(count) | means | self._optimizer_columns() | {"images_per_second": images_per_second}
         self._progress.log("train", row)
         if self._train_rows:
@@ -125,7 +137,7 @@ class Recorder:
             "updates": min(wrapper.updates for wrapper in self.wrappers.values()),
             "skipped_steps": sum(wrapper.skipped_steps for wrapper in self.wrappers.values()),
             "micro_batches": self.plan.micro_batches,
-            "seconds": round(time.monotonic() - self._started, 2),
+            "seconds": round(self._seconds(), 2),
             "peak_memory_mib": peak_memory_mib(self._device()),
         }
         unshown = ("objective", "higher_is_better", "micro_batches")
@@ -133,14 +145,54 @@ class Recorder:
         result |= {"versions": _versions(), "device": str(self._device())}
         write_json(self.folder / FILES["result"], result)
         plot_curves(self.folder / FILES["metrics"], self.folder / FILES["curves"])
-        summary(shown, {"folder": self.folder} | {what: self.folder / name for what, name in FILES.items()})
+        self._write_status("finished")
+        files = {what: self.folder / name for what, name in FILES.items() if what != "status"}
+        summary(shown, {"folder": self.folder} | files)
         return self.metrics[objective.name]
+
+    def where(self) -> str:
+        """Name the update that is being made."""
+        count = self._count + 1
+        return f"in epoch {self.plan.epoch_of(count)}, update {-(-count // self.plan.accumulative_counts)}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to go on with these records; the rows so far are on disk then."""
+        for each in self._loggers:
+            each.sync()
+        return {
+            "rows": self._csv.rows,
+            "columns": len(self._csv.columns),
+            "seconds": self._seconds(),
+            "metrics": dict(self.metrics),
+            "meter": self._meter.state_dict(),
+            "grad_norms": {name: each.measured for name, each in self._grad_norms.items()},
+        }
+
+    def _resume(self, state: Mapping[str, Any]) -> None:
+        if self._csv.rows < state["rows"]:
+            logger.warning(
+                "%s has %d rows; there were %d at the checkpoint.",
+                *(self._csv.path, self._csv.rows, state["rows"]),
+            )
+        self.metrics = dict(state["metrics"])
+        self._meter.load_state_dict(state["meter"])
+        for name, each in self._grad_norms.items():
+            each.measured = state["grad_norms"].get(name)
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _write_status(self, status: str) -> None:
+        """Say how the run stands, to people and to programs that look at many."""
+        update = self.plan.update_after(self._count)
+        content = {"status": status, "update": update, "updates": self.plan.updates}
+        write_json(self.folder / FILES["status"], content)
 
     def _place(self, count: int) -> dict[str, float | int | None]:
         return {
             "epoch": self.plan.epoch_of(count),
             "update": self.plan.update_after(count),
-            "seconds": round(time.monotonic() - self._started, 3),
+            "seconds": round(self._seconds(), 3),
         }
 
     def _optimizer_columns(self) -> dict[str, float | int | None]:
@@ -168,22 +220,15 @@ class Recorder:
         return next(iter(self.wrappers.values())).param_groups[0]["params"][0].device
 
 
-def named_wrappers(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, OptimWrapper]:
-    """Return the wrappers by the prefix of their columns: '' for a single one, 'name.' for one of several."""
-    if isinstance(optim_wrapper, OptimWrapperDict):
-        return {f"{name}.": wrapper for name, wrapper in optim_wrapper.items()}
-    return {"": optim_wrapper}
+def run_checkpoints(folder: Path, keep: int = 1) -> Checkpoints:
+    """Return the checkpoints of the run in `folder`.
 
-
-def _claim(path: Path) -> None:
-    """Create the file, or refuse a folder in which another run has written."""
-    try:
-        path.open("x").close()
-    except FileExistsError as error:
-        raise ConfigError(
-            f"hydra.run.dir={path.parent}: this folder already holds a run. Choose another, or start again: by "
-            "default its name is the time to the second."
-        ) from error
+    Raises:
+        ConfigError: not one shall be kept.
+    """
+    if keep < 1:
+        raise ConfigError(f"checkpoint.keep={keep}: it must be 1 or more.")
+    return Checkpoints(folder / "checkpoints", folder / FILES["checkpoint"], keep)
 
 
 def _versions() -> dict[str, str]:

@@ -14,10 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from optwrap.errors import ConfigError
+from optwrap.lock import is_locked, locked
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.names import label
 from optwrap.sweep.progress import SweepProgress, told_apart
-from optwrap.sweep.records import UNFINISHED, Record, is_held, locked, read_record, records, write_record
+from optwrap.sweep.records import UNFINISHED, Record, read_record, records, write_record
 from optwrap.sweep.results import read_jobs, write_results_csv
 from optwrap.sweep.settings import default_metrics
 
@@ -119,7 +120,9 @@ def _round(program: Program, sweep: Sweep) -> set[str]:
 
 
 def _died(folder: Path, record: Record | None, sweep: Sweep) -> bool:
-    return record is not None and (record.status, record.sweep) == ("running", sweep.name) and not is_held(folder)
+    return (
+        record is not None and (record.status, record.sweep) == ("running", sweep.name) and not is_locked(folder)
+    )
 
 
 def _pin(folder: Path) -> None:
@@ -134,7 +137,7 @@ def _record_killed(job: str, sweep: Sweep) -> None:
     parent = sweep_folder()
     assert parent is not None
     (folder,) = (path for path in records(parent) if path.name == job)
-    with locked(folder):
+    with locked(folder, wait=2.0):
         record = read_record(folder)
         if record is not None and (record.status, record.sweep) == ("running", sweep.name):
             write_record(folder, record.ended("killed", error="its process was killed"))

@@ -2,13 +2,14 @@
 
 import json
 import logging
+import math
 import multiprocessing
 import os
-import shutil
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from optwrap.errors import ConfigError
+from optwrap.lock import BusyError, locked
 from optwrap.sweep import identity
-from optwrap.sweep.records import LOCK, RECORD, Record, locked, read_record, write_record
+from optwrap.sweep.records import Record, read_record, write_record
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ def run_job(
     before = read_record(folder)
     # A job of this very sweep may still run where a launcher gave up on it, or handed it out twice.
     ours = before is not None and before.sweep == sweep.name
-    with locked(folder, wait=-1 if ours else 2):
+    with _held(folder, wait=math.inf if ours else 2.0):
         before = read_record(folder) or Record()
         if before.sweep == sweep.name and before.status in ("failed", "killed"):
             return None
@@ -88,8 +90,6 @@ def _attempt(
     sweep: Sweep,
     message: Callable[[Exception], str],
 ) -> float | None:
-    if before.attempts:
-        _set_aside(folder, before.attempts)
     record = before.begun(list(HydraConfig.get().overrides.task), cfg.objective, sweep.name)
     write_record(folder, record)
     status, metric, error = "interrupted", None, ""
@@ -105,6 +105,21 @@ def _attempt(
     finally:  # on Ctrl-C too, and on the SystemExit that submitit needs to see
         write_record(folder, record.ended(status, metric=metric, error=error))
     return metric
+
+
+@contextmanager
+def _held(folder: Path, wait: float) -> Iterator[None]:
+    """Hold the lock of the job's folder; a record is written by its holder only."""
+    try:
+        with locked(folder, wait):
+            yield
+    except BusyError as error:
+        other = read_record(folder)
+        where = f" (process {other.pid} on {other.host})" if other else ""
+        raise ConfigError(
+            f"{folder}: another process{where} is running this job. Wait for it, "
+            "or choose another hydra.sweep.dir."
+        ) from error
 
 
 def _check_folder_name() -> None:
@@ -123,22 +138,13 @@ def _check_direction(folder: Path) -> None:
     if wanted not in ("minimize", "maximize") or not (folder / "result.json").is_file():
         return
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    right = "maximize" if result.get("higher_is_better") else "minimize"
+    if result.get("higher_is_better") is None:
+        return
+    right = "maximize" if result["higher_is_better"] else "minimize"
     if wanted != right:
         raise ConfigError(
             f"hydra.sweeper.direction={wanted}: for objective={result.get('objective')} it is {right}."
         )
-
-
-def _set_aside(folder: Path, attempt: int) -> None:
-    """Move what an unfinished attempt left out of the way; the log goes on in its file."""
-    kept = {RECORD, LOCK, ".hydra"}
-    left = [path for path in folder.iterdir() if path.name not in kept and path.suffix != ".log"]
-    left = [path for path in left if not path.name.startswith("attempt")]
-    if left:
-        (folder / f"attempt{attempt}").mkdir(exist_ok=True)
-    for path in left:
-        shutil.move(path, folder / f"attempt{attempt}" / path.name)
 
 
 def _log_failure(failure: Exception, message: str, overrides: list[str]) -> None:

@@ -21,7 +21,7 @@ MOST_CURVES = 8
 COLORS = matplotlib.colormaps["viridis"]
 
 
-def plot_settings(compared: Sequence[Setting], metric: str, higher_is_better: bool, png: Path) -> None:
+def plot_settings(compared: Sequence[Setting], metric: str, higher_is_better: bool | None, png: Path) -> None:
     """Draw the metric of each setting, a dot a job, the mean and its standard deviation; the best on top."""
     ranked = _ranked(compared, metric, higher_is_better)
     shown = ranked[:MOST_ROWS]
@@ -39,7 +39,7 @@ def plot_settings(compared: Sequence[Setting], metric: str, higher_is_better: bo
     _finish(figure, axis, f"{metric}{some}", png)
 
 
-def plot_curves(compared: Sequence[Setting], metric: str, higher_is_better: bool, png: Path) -> None:
+def plot_curves(compared: Sequence[Setting], metric: str, higher_is_better: bool | None, png: Path) -> None:
     """Draw the metric against updates, the mean over each setting's jobs; the best settings in colour."""
     split, _, name = metric.partition("/")
     ranked = _ranked(compared, metric, higher_is_better)
@@ -123,11 +123,11 @@ def is_number(values: Sequence[str]) -> bool:
         return False
 
 
-def _ranked(compared: Sequence[Setting], metric: str, higher_is_better: bool) -> list[Setting]:
+def _ranked(compared: Sequence[Setting], metric: str, higher_is_better: bool | None) -> list[Setting]:
     """Return the settings that have a number, best first."""
     means = {id(setting): finite(setting.metric(metric)) for setting in compared}
     scored = [setting for setting in compared if means[id(setting)]]
-    return sorted(scored, key=lambda each: statistics.mean(means[id(each)]), reverse=higher_is_better)
+    return sorted(scored, key=lambda each: statistics.mean(means[id(each)]), reverse=higher_is_better is not False)
 
 
 def _label(setting: Setting) -> str:

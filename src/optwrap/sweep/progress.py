@@ -13,7 +13,7 @@ import rich
 from rich.text import Text
 
 from optwrap.sweep.names import label
-from optwrap.sweep.records import Record, records
+from optwrap.sweep.records import RECORD, Record, read_record
 
 INTERVAL = 1.0  # seconds between looks at the records
 
@@ -52,7 +52,9 @@ class SweepProgress:
         folder = self._folder()
         if folder is None:
             return
-        mine = {path: each for path, each in records(folder).items() if each.sweep == self._sweep}
+        # As they say they stand: whose lock is held cannot be asked in a process that holds one.
+        found = {path.parent: read_record(path.parent) for path in folder.rglob(RECORD)}
+        mine = {path: each for path, each in found.items() if each is not None and each.sweep == self._sweep}
         ended = sum(record.status != "running" for record in mine.values())
         if ended > self._shown:
             self._shown = ended
@@ -113,12 +115,13 @@ def _best(jobs: dict[Path, Record]) -> str:
     if up is None:
         return ""
     job = (max if up else min)(scores.values(), key=lambda each: each.metric or 0.0)
-    return f"best {job.objective} {job.metric:.4g} ({label(told_apart(job, jobs.values()))})"
+    which = label(told_apart(job, jobs.values()))
+    return f"best {job.objective} {job.metric:.4g}" + (f" ({which})" if which else "")
 
 
 def _higher_is_better(folder: Path) -> bool | None:
     try:
         result: Any = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return bool(result["higher_is_better"])
+        return result["higher_is_better"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,20 +4,15 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self, get_type_hints
 
-from filelock import FileLock, Timeout
-
 from optwrap.argument_types import fits
-from optwrap.errors import ConfigError
 from optwrap.files import write_json
+from optwrap.lock import is_locked
 
 RECORD = "record.json"
-LOCK = ".lock"
 UNFINISHED = ("failed", "interrupted", "killed")
 
 
@@ -68,6 +63,11 @@ class Record:
         """Return the record of a finished job that another call of the sweep came by."""
         return replace(self, sweep=sweep)
 
+    def runs(self, folder: Path) -> bool:
+        """Whether the process that wrote this is at it, wherever it is; `folder` is the record's own."""
+        here = (self.pid, self.host) == (os.getpid(), socket.gethostname())
+        return here or is_locked(folder)
+
 
 def read_record(folder: Path) -> Record | None:
     """Return the record in `folder`; None where there is none, or what is there is no record."""
@@ -88,46 +88,10 @@ def write_record(folder: Path, record: Record) -> None:
     write_json(folder / RECORD, asdict(record))
 
 
-@contextmanager
-def locked(folder: Path, wait: float = 2) -> Iterator[None]:
-    """Hold the lock of a job's folder, which the kernel frees whatever ends the process.
-
-    Raises:
-        ConfigError: another process still holds it after `wait` seconds (-1: wait for ever).
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=wait)  # above 0, since `is_held` holds it for a moment
-    except Timeout as error:
-        other = read_record(folder)
-        where = f" (process {other.pid} on {other.host})" if other else ""
-        raise ConfigError(
-            f"{folder}: another process{where} is running this job. Wait for it, "
-            "or choose another hydra.sweep.dir."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_held(folder: Path) -> bool:
-    """Tell whether a process holds the lock of the folder."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # somebody else's folder, which cannot be written
-        return False
-
-
 def current(folder: Path) -> Record | None:
     """Return the record in `folder`; one that says running while nobody holds the lock has been killed."""
     record = read_record(folder)
-    if record is None or record.status != "running" or is_held(folder):
+    if record is None or record.status != "running" or record.runs(folder):
         return record
     # Read again: it may have ended between the two looks.
     again = read_record(folder)

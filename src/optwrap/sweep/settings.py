@@ -50,15 +50,15 @@ def settings(jobs: Sequence[Job]) -> list[Setting]:
     return [Setting({key: group[0].value(key) for key in keys}, group) for group in groups.values()]
 
 
-def objective(jobs: Iterable[Job]) -> tuple[str, bool]:
-    """Return the objective that the jobs name, and whether higher is better.
+def objective(jobs: Iterable[Job]) -> tuple[str, bool | None]:
+    """Return the objective that the jobs name, and whether higher is better; None where nobody knows.
 
     Raises:
         ConfigError: no job has finished.
     """
     for job in jobs:
         if job.status == "finished" and isinstance(job.result.get("objective"), str):
-            return job.result["objective"], job.result.get("higher_is_better") is not False
+            return job.result["objective"], job.result.get("higher_is_better")
     raise ConfigError("no job has finished, so there is nothing to compare.")
 
 
@@ -73,10 +73,10 @@ def default_metrics(jobs: Iterable[Job]) -> list[str]:
     return list(dict.fromkeys([objective(jobs)[0], *names, "seconds"]))
 
 
-def best(compared: Iterable[Setting], metric: str, higher_is_better: bool) -> Setting | None:
-    """Return the setting with the best mean; None where none has a number."""
+def best(compared: Iterable[Setting], metric: str, higher_is_better: bool | None) -> Setting | None:
+    """Return the setting with the best mean; None where none has a number, or nobody knows which way is up."""
     means = [(statistics.mean(values), each) for each in compared if (values := finite(each.metric(metric)))]
-    if not means:
+    if not means or higher_is_better is None:
         return None
     return (max if higher_is_better else min)(means, key=lambda pair: pair[0])[1]
 

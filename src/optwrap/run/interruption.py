@@ -1,0 +1,114 @@
+"""Signals that end a run in good order: Ctrl-C, SIGTERM, and the one by which Slurm announces preemption."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that was asked to end, and has saved where it stood.
+
+    Not an Exception: no sweeper shall take it for a job that failed.
+    """
+
+    def __init__(self, signum: int, message: str = "") -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+def how_to_go_on(interrupt: KeyboardInterrupt, folder: str, sweep: str | None = None) -> Interrupted:
+    """Return the same interrupt with a message: where what was written is, and how it goes on.
+
+    `sweep` is that message where the run is a job of one.
+    """
+    signum = interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT
+    if sweep is not None:
+        return Interrupted(signum, sweep)
+    message = f"what was written is in {folder}"
+    if isinstance(interrupt, Interrupted):
+        message += f"\nGo on with: python {Path(sys.argv[0]).name} resume={folder}"
+    return Interrupted(signum, message)
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """Return 128 + the signal, as shells do: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + (interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT)
+
+
+class Interruption:
+    """Notes a request to end, so that the loop can finish its micro-batch and save: a context manager.
+
+    - SIGINT and SIGTERM are taken where nobody has a handler for them. The second one acts at once, as it would
+      have without this.
+    - SIGUSR1 and SIGUSR2 are taken where somebody has one, such as submitit, whose handler requeues the job and
+      exits: it is called at the end, after the checkpoint.
+
+    Outside the main thread, where Python forbids handlers, nothing is taken.
+    """
+
+    def __init__(self) -> None:
+        self._signum: int | None = None
+        self._before: dict[int, Any] = {}
+        self._ends_at_once = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run shall end after this micro-batch."""
+        return self._signum is not None
+
+    def check(self) -> None:
+        """Raise Interrupted if the run shall end; call it where all is saved."""
+        if self._signum is not None:
+            raise Interrupted(self._signum)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a request ends the run where it stands: what runs there can be repeated from what is saved."""
+        self._ends_at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._ends_at_once = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {signum: signal.signal(signum, self._note) for signum in list(_taken())}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        before = self._before.get(error.signum) if isinstance(error, Interrupted) else None
+        for signum in list(self._before):
+            self._give_back(signum)
+        if callable(before) and isinstance(error, Interrupted):
+            before(error.signum, None)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        # Nothing is logged here: the signal may have come in the middle of writing a log line.
+        self._signum = signum
+        if signum in (signal.SIGINT, signal.SIGTERM):
+            self._give_back(signum)
+        if self._ends_at_once:
+            raise Interrupted(signum)
+
+    def _give_back(self, signum: int) -> None:
+        if signum in self._before:
+            signal.signal(signum, self._before.pop(signum))
+
+
+def _taken() -> Iterator[int]:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        yield signal.SIGINT
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        yield signal.SIGTERM
+    for name in ("SIGUSR1", "SIGUSR2"):
+        signum = getattr(signal, name, None)
+        if signum is not None and callable(signal.getsignal(signum)):
+            yield signum

@@ -1,0 +1,153 @@
+"""Numbers that go bad: NaN and inf in losses, gradients and weights, found without waiting in each step."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from optwrap.errors import ConfigError
+from optwrap.optim import OptimWrapper
+from optwrap.optim.clip import ClipNorm, total_norm
+from optwrap.run.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+POLICIES = ("error", "skip", "rollback")
+MOST_SKIPPED = 100
+"""Updates in a row that may be skipped: beyond that, every later one would be too."""
+MOST_ROLLBACKS = 5
+"""Times in a row that a run may be taken back: beyond that, it would go bad each time."""
+
+_ADVICE = (
+    "Try a lower optim_wrapper.optimizer.lr, clipping (add clip to the optim_wrapper list), a schedule with "
+    "warm-up (schedule=warmup_cosine) or, with float16, amp_bf16 instead of amp. "
+    "debug.find_nonfinite=true names the module."
+)
+
+
+class NonFiniteWatch:
+    """Watches losses, gradient norms and weights under a policy.
+
+    - `error`: the run stops, and its last checkpoint is from before.
+    - `rollback`: model and optimizer go back to the last checkpoint, the data and the schedule go on.
+    - `skip`: an update whose gradients are not finite is dropped and counted in `skipped_steps`. To know before
+      the step, this one waits for the device once an update.
+
+    Wrappers with loss scaling skip overflowed updates by themselves.
+    """
+
+    def __init__(
+        self, policy: str, wrappers: Mapping[str, OptimWrapper], plan: Plan, roll_back: Callable[[int], None]
+    ) -> None:
+        if policy not in POLICIES:
+            raise ConfigError(f"on_nonfinite={policy}: it is one of {', '.join(POLICIES)}.")
+        self._policy, self._plan, self._roll_back = policy, plan, roll_back
+        self._wrappers = {name: each for name, each in wrappers.items() if not _scales_loss(each)}
+        groups = [group for each in wrappers.values() for group in each.param_groups]
+        self._params = [param for group in groups for param in group["params"]]
+        self._skipping = [_Skipping(each) for each in self._wrappers.values()] if policy == "skip" else []
+        self._first_bad: dict[str, Tensor] = {}
+        self._norms: dict[str, Tensor | None] = {}
+        self._checked = 0
+        self.rollbacks = 0
+        self.needs_checkpoint = policy == "rollback"
+
+    def step(self, stats: Mapping[str, Tensor], count: int) -> None:
+        """Take in micro-batch `count`; check where a training row is due, which waits for the device anyway."""
+        self.add(stats, count)
+        if self._plan.logs_after(count):
+            self.check(count)
+
+    def add(self, stats: Mapping[str, Tensor], count: int) -> None:
+        """Look at the loss of micro-batch `count` and at new gradient norms; the answer stays on the device."""
+        if "loss" in stats:
+            self._look("loss", stats["loss"].detach(), count)
+        for name, wrapper in self._wrappers.items():
+            norm = wrapper.last_grad_norm
+            if norm is not None and norm is not self._norms.get(name):
+                self._look(f"{name}gradient norm", norm, count)
+            self._norms[name] = norm
+
+    def check(self, count: int) -> None:
+        """Wait for the device, and act where something was NaN or inf since the last check.
+
+        Raises:
+            ConfigError: there was something, and the policy is `error` or has been tried in vain.
+        """
+        if count == self._checked:
+            return
+        self._checked = count
+        bad = {what: int(first) for what, first in self._first_bad.items() if int(first)}
+        self._first_bad.clear()
+        if not bad and not _all_finite(self._params):
+            bad = {"weights": count}
+        if not bad:
+            self.rollbacks = 0
+            return
+        what, first = min(bad.items(), key=lambda item: item[1])
+        place = (
+            f"epoch {self._plan.epoch_of(first)}, update {-(-first // self._plan.accumulative_counts)} "
+            f"(micro-batch {first})"
+        )
+        verb = "are" if what == "weights" else "is"
+        if self._policy == "skip" and what != "weights":
+            logger.warning("The %s is NaN or inf in %s; such updates are skipped.", what, place)
+            return
+        if self._policy != "rollback":
+            raise ConfigError(f"the {what} {verb} NaN or inf since {place}. {_ADVICE}")
+        self.rollbacks += 1
+        if self.rollbacks > MOST_ROLLBACKS:
+            raise ConfigError(
+                f"the {what} {verb} NaN or inf since {place}, after {MOST_ROLLBACKS} rollbacks in a row. {_ADVICE}"
+            )
+        logger.warning("The %s %s NaN or inf since %s: back to the last checkpoint.", what, verb, place)
+        self._roll_back(count)
+
+    def close(self) -> None:
+        """Take hooks off the optimizers."""
+        for each in self._skipping:
+            each.close()
+
+    def _look(self, what: str, value: Tensor, count: int) -> None:
+        bad = (~torch.isfinite(value)) * count
+        first = self._first_bad.get(what)
+        self._first_bad[what] = bad if first is None else torch.where(first > 0, first, bad)
+
+
+class _Skipping:
+    """A hook that leaves an optimizer no gradient to step with where one is not finite."""
+
+    def __init__(self, wrapper: OptimWrapper) -> None:
+        self._wrapper = wrapper
+        self._in_a_row = 0
+        self._hook = wrapper.optimizer.register_step_pre_hook(self._drop)
+
+    def close(self) -> None:
+        self._hook.remove()
+
+    def _drop(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        params = [param for group in optimizer.param_groups for param in group["params"]]
+        norm = self._wrapper.last_grad_norm if isinstance(self._wrapper.clip_grad, ClipNorm) else None
+        if bool(torch.isfinite(total_norm(params) if norm is None else norm)):
+            self._in_a_row = 0
+            return
+        for param in params:
+            param.grad = None
+        self._wrapper.skipped_steps += 1
+        self._wrapper.updates -= 1  # the wrapper counts this step as one
+        self._in_a_row += 1
+        if self._in_a_row > MOST_SKIPPED:
+            raise ConfigError(f"on_nonfinite=skip: {MOST_SKIPPED} updates in a row were skipped. {_ADVICE}")
+
+
+def _scales_loss(wrapper: OptimWrapper) -> bool:
+    return getattr(wrapper, "loss_scaler", None) is not None
+
+
+def _all_finite(params: Iterable[Tensor]) -> bool:
+    """Whether every weight is finite: one wait for the device."""
+    norms = torch._foreach_norm([param for param in params if param.numel()], float("inf"))
+    return bool(torch.stack([torch.isfinite(norm).to(norms[0].device) for norm in norms]).all())

@@ -1,0 +1,48 @@
+"""The metric by which runs are compared, and in a run its checkpoints."""
+
+import math
+from typing import Any
+
+from optwrap.errors import ConfigError, did_you_mean
+
+DIRECTIONS = ("min", "max")
+
+
+class Objective:
+    """The metric that `objective` names, which way it is better, and the best value of it so far.
+
+    `better` is min, max or None: then what the metric itself says (torchmetrics' `higher_is_better`), and lower
+    for a loss. Where nobody says, no value is best.
+
+    Raises:
+        ConfigError: the task has no such metric; the message names the nearest.
+    """
+
+    def __init__(self, name: str, task: Any, better: str | None = None) -> None:
+        names = [f"{split}/{metric}" for split in ("val", "test") for metric in task.metrics]
+        if name not in names:
+            raise ConfigError(
+                f"objective={name}: there is no such metric.{did_you_mean(name, names)} "
+                f"Metrics: {', '.join(names)}."
+            )
+        if better not in (None, *DIRECTIONS):
+            raise ConfigError(f"checkpoint.best={better}: it is min or max; null: what the metric says.")
+        self.name = name
+        self.metric = name.partition("/")[2]
+        self.higher_is_better = _higher_is_better(task.metrics[self.metric], self.metric, better)
+        self.best: float | None = None
+
+    def improves(self, value: float) -> bool:
+        """Whether `value` is the best so far, which it then is."""
+        if self.higher_is_better is None or math.isnan(value):
+            return False
+        sign = 1 if self.higher_is_better else -1
+        better = self.best is None or sign * value > sign * self.best
+        if better:
+            self.best = value
+        return better
+
+
+def _higher_is_better(metric: Any, name: str, better: str | None) -> bool | None:
+    told = {"max": True, "min": False}.get(better or "", getattr(metric, "higher_is_better", None))
+    return False if told is None and "loss" in name else told

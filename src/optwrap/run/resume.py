@@ -1,0 +1,156 @@
+"""Go on with a run: from which checkpoint, at which place of its plan, and what has changed since."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from optwrap.config.resuming import AUTO
+from optwrap.errors import ConfigError
+from optwrap.run import checkpoint
+from optwrap.run.checkpoint import Checkpoints
+from optwrap.run.loaders import TrainingOrder
+from optwrap.run.plan import Plan, Position
+from optwrap.run.state import FORMAT, RunParts
+
+logger = logging.getLogger(__name__)
+
+_PARTS = ("model", "optim_wrapper", "counters", "schedule", "recorder", "random", "config")
+_NUMBERS = (
+    *("micro_batches", "shift", "held", "update", "updates_planned"),
+    *("per_epoch", "batch_size", "accumulative_counts"),
+)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint to go on from."""
+
+    path: Path
+    state: Mapping[str, Any]
+
+    @property
+    def random(self) -> Mapping[str, Any]:
+        """The state of the random number generators."""
+        return self.state["random"]
+
+
+def find_saved(resume: str | None, checkpoints: Checkpoints, device: torch.device) -> Saved | None:
+    """Return the newest checkpoint that is whole, for `resume` 'auto' or a run's folder; None: start anew.
+
+    Raises:
+        ConfigError: each checkpoint is damaged, there is none in the folder named, or it is no run's state.
+    """
+    if resume is None:
+        return None
+    found = checkpoints.newest(device)
+    if found is None:
+        if resume != AUTO:
+            raise ConfigError(f"resume={resume}: there is no checkpoint in {checkpoints.folder}.")
+        return None
+    path, state = found
+    numbers = state.get("progress")
+    whole = isinstance(numbers, dict) and all(type(numbers.get(name)) is int for name in _NUMBERS)
+    if state.get("format") != FORMAT or not whole or not all(isinstance(state.get(name), dict) for name in _PARTS):
+        raise ConfigError(f"{path}: this checkpoint holds no run to go on with, or one of another version.")
+    return Saved(path, state)
+
+
+def start_of(saved: Saved | None, order: TrainingOrder, accumulative_counts: int) -> Position:
+    """Return where a run with these epochs and updates begins: at 0, or where `saved` stood.
+
+    Under another batch size or accumulation than before, updates go on from those that were made, and the data
+    from the epoch and the sample that it had come to, rounded down to whole micro-batches.
+    """
+    if saved is None:
+        return Position()
+    progress = saved.state["progress"]
+    before = progress["per_epoch"], progress["batch_size"], progress["accumulative_counts"]
+    count, update = progress["micro_batches"], progress["update"]
+    # A run's last update may be made of fewer micro-batches; then more epochs begin a new count too.
+    whole = update == count // accumulative_counts
+    if before == (order.per_epoch, order.batch_size, accumulative_counts) and whole:
+        return Position(count, progress["shift"])
+    epoch, batch = divmod(count + progress["shift"] - progress["held"], progress["per_epoch"])
+    data = epoch * order.per_epoch + min(batch * progress["batch_size"] // order.batch_size, order.per_epoch)
+    return Position(update * accumulative_counts, data - update * accumulative_counts)
+
+
+def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]) -> None:
+    """Put every part of the run where it stood, and say what has changed since.
+
+    Raises:
+        ConfigError: the model, or the wrappers, are others than those of the checkpoint.
+    """
+    checkpoint.load_model(parts.model, saved.state, saved.path)
+    count = plan.start.micro_batches
+    try:
+        anew = parts.load_optimizers(saved.state)
+        parts.optim_wrapper.initialize_count_status(parts.model, count, plan.micro_batches)
+        changes = list(changed(saved.state["config"], config))
+        _restore_schedule(parts, saved, plan, config)
+        parts.load_task(saved.state)
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        raise ConfigError(f"{saved.path}: the checkpoint does not fit this run. {reason}") from error
+    logger.info(
+        "Going on from %s: epoch %d, update %d of %d.",
+        *(saved.path, max(1, plan.epoch_of(count)), plan.update_after(count), plan.updates),
+    )
+    if changes:
+        logger.info("Changed since that checkpoint:\n  %s", "\n  ".join(changes))
+    for name in anew:
+        which = f"The optimizer of {name.rstrip('.')}" if name else "The optimizer"
+        logger.warning("%s is another than before: its state starts anew.", which)
+
+
+def finished_value(folder: Path, saved: Saved | None, plan: Plan, objective: str) -> float | None:
+    """Return the objective's value where the run has nothing left to do, after saying so; else None."""
+    if saved is None or plan.start.micro_batches < plan.micro_batches:
+        return None
+    try:
+        value = json.loads((folder / "result.json").read_text())[objective]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it was killed in its last evaluation: that is still to do
+    if not isinstance(value, int | float):
+        return None
+    logger.info("%s: this run is finished (%s %.6g). Give more epochs to go on.", folder, objective, value)
+    return float(value)
+
+
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """Return the config as plain values, which a checkpoint can hold, less `resume`."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return {key: value for key, value in plain.items() if key != "resume"}
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield a line for each key whose value is another.
+
+    >>> list(changed({"epochs": 2, "model": {"width": 8}}, {"epochs": 3, "model": {"width": 8, "depth": 1}}))
+    ['epochs: 2 -> 3', 'model.depth: (none) -> 1']
+    """
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key, "(none)"), now.get(key, "(none)")
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from changed(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}: {old} -> {new}"
+
+
+def _restore_schedule(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]) -> None:
+    """Go on with the saved schedule where this run's is the same, over as many updates; else with a new one."""
+    before = saved.state["config"]
+    waits_for_metrics = "ReduceLROnPlateau" in str(config.get("schedule"))  # and so knows no length
+    as_long = saved.state["progress"]["updates_planned"] == plan.updates
+    if before.get("schedule") != config.get("schedule") or not (as_long or waits_for_metrics):
+        parts.advance_schedule()
+        return
+    parts.load_schedule(saved.state)
+    if before.get("optim_wrapper") == config.get("optim_wrapper"):
+        parts.load_hyperparameters(saved.state)

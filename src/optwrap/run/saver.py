@@ -1,0 +1,96 @@
+"""Saves a run as it goes, and takes it back to what was saved."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from optwrap.errors import ConfigError
+from optwrap.optim import load_named_state_dict
+from optwrap.run.checkpoint import Checkpoints
+from optwrap.run.nonfinite import NonFiniteWatch
+from optwrap.run.objective import Objective
+from optwrap.run.plan import Plan
+from optwrap.run.random_state import get_random_state, set_random_state
+from optwrap.run.recorder import Recorder
+from optwrap.run.resume import Saved
+from optwrap.run.state import RunParts, named_wrappers
+
+
+class Saver:
+    """Writes checkpoints of a run and its records; `config` is kept in them, to say later what has changed."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        parts: RunParts,
+        plan: Plan,
+        config: Mapping[str, Any],
+        recorder: Recorder,
+        objective: Objective,
+        on_nonfinite: str,
+        device: torch.device,
+    ) -> None:
+        self._checkpoints, self._parts, self._plan = checkpoints, parts, plan
+        self._config, self._recorder, self._objective, self._device = config, recorder, objective, device
+        self._newest: Path | None = None
+        self.watch = NonFiniteWatch(on_nonfinite, named_wrappers(parts.optim_wrapper), plan, self._roll_back)
+
+    def begin(self, saved: Saved | None) -> int:
+        """Start at the plan's beginning, or where `saved` stood; return the micro-batches that lie behind."""
+        if saved is not None:
+            self._newest = saved.path
+            self._objective.best = saved.state["best"]
+            self.watch.rollbacks = saved.state["rollbacks"]
+            set_random_state(saved.random, self._device)
+        elif self.watch.needs_checkpoint:
+            self.save(0)
+        return self._plan.start.micro_batches
+
+    def save(self, count: int) -> None:
+        """Write a checkpoint after micro-batch `count`, unless something is NaN or inf.
+
+        Raises:
+            ConfigError: as `NonFiniteWatch.check`, or the disk is full.
+        """
+        self.watch.check(count)
+        plan = self._plan
+        held = plan.held_after(count)
+        progress = {
+            "micro_batches": count,
+            "shift": plan.start.shift,
+            "held": held,
+            "update": plan.update_after(count),
+            "updates_planned": plan.updates,
+            "per_epoch": plan.per_epoch,
+            "batch_size": self._config["batch_size"],
+            "accumulative_counts": plan.accumulative_counts,
+        }
+        state = self._parts.state_dict() | {
+            "progress": progress,
+            "recorder": self._recorder.state_dict(),
+            "best": self._objective.best,
+            "rollbacks": self.watch.rollbacks,
+            "random": get_random_state(self._device),
+            "config": self._config,
+        }
+        self._newest = self._checkpoints.save(state, plan.update_after(count), held)
+
+    def keep_if_best(self, metrics: Mapping[str, float]) -> None:
+        """Keep the newest checkpoint as the best where its evaluation is the best so far."""
+        if self._objective.improves(metrics[self._objective.metric]) and self._newest is not None:
+            self._checkpoints.mark_best(self._newest)
+
+    def _roll_back(self, count: int) -> None:
+        """Give model and optimizers what the last checkpoint holds; everything else goes on from here."""
+        found = self._checkpoints.newest(self._device)
+        if found is None:
+            raise ConfigError("on_nonfinite=rollback: there is no checkpoint to go back to.")
+        _, state = found
+        optim_wrapper = self._parts.optim_wrapper
+        self._parts.model.load_state_dict(state["model"])
+        load_named_state_dict(optim_wrapper, state["optim_wrapper"])
+        for wrapper in named_wrappers(optim_wrapper).values():
+            wrapper.zero_grad()  # what the checkpoint held of a window is of another place
+        optim_wrapper.initialize_count_status(self._parts.model, count, self._plan.micro_batches)

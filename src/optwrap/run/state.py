@@ -1,0 +1,110 @@
+"""What a checkpoint holds of a run, gathered and put back."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from optwrap.optim import (
+    HybridOptimizer,
+    OptimWrapper,
+    OptimWrapperDict,
+    Schedule,
+    ScheduleDict,
+    load_named_options,
+    load_named_state_dict,
+    named_state_dict,
+)
+from optwrap.optim.clip import ClipNorm
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """The parts of a run that training changes; a task takes part where it has `state_dict` and its opposite."""
+
+    model: nn.Module
+    optim_wrapper: OptimWrapper | OptimWrapperDict
+    schedule: Schedule | ScheduleDict
+    task: Any
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of every part; optimizer state is by parameter name."""
+        state = {
+            "format": FORMAT,
+            "model": self.model.state_dict(),
+            "optim_wrapper": named_state_dict(self.optim_wrapper),
+            "counters": {name: _counters(each) for name, each in named_wrappers(self.optim_wrapper).items()},
+            "schedule": self.schedule.state_dict(),
+        }
+        if hasattr(self.task, "state_dict"):
+            state["task"] = self.task.state_dict()
+        return state
+
+    def load_optimizers(self, state: Mapping[str, Any]) -> list[str]:
+        """Load optimizer state and counters; return the wrappers whose optimizers start anew: others than saved.
+
+        Raises:
+            KeyError: the wrappers are others.
+        """
+        wrappers, counters = named_wrappers(self.optim_wrapper), state["counters"]
+        other = [name for name, wrapper in wrappers.items() if counters[name]["optimizer"] != _kind(wrapper)]
+        load_named_state_dict(self.optim_wrapper, _without(state["optim_wrapper"], other))
+        for name, wrapper in wrappers.items():
+            wrapper.updates = counters[name]["updates"]
+            wrapper.skipped_steps = counters[name]["skipped_steps"]
+            if isinstance(wrapper.clip_grad, ClipNorm):
+                wrapper.last_grad_norm = counters[name]["last_grad_norm"]
+        return other
+
+    def load_schedule(self, state: Mapping[str, Any]) -> None:
+        """Put the schedule, which must be the same, where it stood."""
+        self.schedule.load_state_dict(state["schedule"])
+
+    def load_hyperparameters(self, state: Mapping[str, Any]) -> None:
+        """Take all hyperparameters as they stood: a schedule of the lr may move the momentum too (OneCycleLR)."""
+        load_named_options(self.optim_wrapper, state["optim_wrapper"])
+
+    def advance_schedule(self) -> None:
+        """Advance a new schedule to the updates that were made."""
+        with warnings.catch_warnings():  # torch expects an optimizer step before each of a schedule
+            warnings.simplefilter("ignore", UserWarning)
+            self.schedule.step()
+
+    def load_task(self, state: Mapping[str, Any]) -> None:
+        """Load the task's own state, where it has any."""
+        if "task" in state and hasattr(self.task, "load_state_dict"):
+            self.task.load_state_dict(state["task"])
+
+
+def named_wrappers(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, OptimWrapper]:
+    """Return the wrappers by the prefix of their columns: '' for a single one, 'name.' for one of several."""
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        return {f"{name}.": wrapper for name, wrapper in optim_wrapper.items()}
+    return {"": optim_wrapper}
+
+
+def _counters(wrapper: OptimWrapper) -> dict[str, int | str | Tensor | None]:
+    return {
+        "optimizer": _kind(wrapper),
+        "updates": wrapper.updates,
+        "skipped_steps": wrapper.skipped_steps,
+        "last_grad_norm": wrapper.last_grad_norm,
+    }
+
+
+def _kind(wrapper: OptimWrapper) -> str:
+    """Name the optimizer, whose state no other class can read."""
+    optimizer = wrapper.optimizer
+    parts = optimizer.optimizers.values() if isinstance(optimizer, HybridOptimizer) else [optimizer]
+    return "+".join(type(part).__name__ for part in parts)
+
+
+def _without(state: Mapping[str, Any], other: list[str]) -> dict[str, Any]:
+    """Return the wrappers' state less what the optimizers of `other` hold."""
+    if other == [""]:
+        return {**state, "state": {}}
+    return {name: {**part, "state": {}} if f"{name}." in other else part for name, part in state.items()}

@@ -1,0 +1,79 @@
+"""Which code a config from elsewhere may name: only what lies in packages that are trusted for it."""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from optwrap.errors import ConfigError
+
+PACKAGES = (
+    *("optwrap.vision", "experiments", "torch.nn", "torchmetrics"),
+    *("torchvision.models", "torchvision.ops", "torchvision.transforms"),
+)
+"""Packages of models, data sets, transforms and metrics. `torch` as a whole is none: `torch.hub` runs any code."""
+
+
+def only_trusted(cfg: DictConfig, nodes: Sequence[str], packages: Sequence[str] = PACKAGES) -> DictConfig:
+    """Return `cfg` resolved, after checking every `_target_` in its `nodes`.
+
+    A target must be written as a path into one of `packages`, and be defined in one: `optwrap.vision.data.os`
+    is neither. Nothing outside of them is imported. Hydra's own list of dangerous targets holds beside this one.
+
+    Raises:
+        ConfigError: a target is not trusted, or is not there.
+    """
+    try:
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The run's config cannot be read: {str(error).splitlines()[0]}") from error
+    for node in nodes:
+        for key, target in _targets(plain.get(node), node):
+            _check(key, target, packages)
+    return OmegaConf.create(plain)
+
+
+def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield f"{key}._target_", node["_target_"]
+        for name, item in node.items():
+            yield from _targets(item, f"{key}.{name}")
+    elif isinstance(node, list):
+        for i, item in enumerate(node):
+            yield from _targets(item, f"{key}[{i}]")
+
+
+def _check(key: str, target: Any, packages: Sequence[str]) -> None:
+    refusal = ConfigError(
+        f"{key}={target}: the config of a run is data, and may name code in {', '.join(packages)} only. If you "
+        f"trust this run, add its package: allow={str(target).partition('.')[0]}."
+    )
+    if not _is_in(str(target), packages):
+        raise refusal
+    found = _resolve(str(target))
+    if found is None:
+        raise ConfigError(f"{key}={target}: there is no such class or function.")
+    if isinstance(found, ModuleType) or not _is_in(getattr(found, "__module__", None) or "", packages):
+        raise refusal
+
+
+def _is_in(path: str, packages: Sequence[str]) -> bool:
+    return any(path == package or path.startswith(f"{package}.") for package in packages)
+
+
+def _resolve(path: str) -> Any:
+    """Import the longest part of `path` that is a module, and look the rest up in it; None: it is not there."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:length]))
+        except (ImportError, ValueError):
+            continue
+        for name in parts[length:]:
+            found = getattr(found, name, None)
+        return found
+    return None

@@ -1,0 +1,268 @@
+"""Runs that are ended and go on: what comes out is what an uninterrupted run gives."""
+
+import csv
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from optwrap.vision import ClassificationTask
+
+sys.path.insert(0, str(Path(__file__).parent / "resume"))
+from compare import differences
+
+QUICK = (
+    *("data=fake", "data.size=40", "data.eval_size=8", "data.image_size=8", "data.augment=false", "batch_size=4"),
+    *("epochs=2", "log_every=5", "checkpoint.every=2", "device=cpu", "deterministic=true"),
+)
+REFERENCES: dict[tuple[str, ...], Path] = {}
+STRATEGIES = {
+    "plain": [],
+    "windows": ["optim_wrapper=[sgd,accum4,clip]", "schedule=one_cycle", "eval_every=2", "schedule.lr.max_lr=0.1"],
+    "scaled": ["optim_wrapper=[adamw,amp,accum2]", "optim_wrapper.loss_scale={init_scale: 4, growth_interval: 2}"],
+    "plateau": ["schedule=ReduceLROnPlateau", "schedule.lr.patience=0", "schedule.lr.threshold=1", "eval_every=2"],
+    "hybrid": ["optim_wrapper=hybrid_muon", "model=small_vit"],
+}
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Do something in a micro-batch, once."""
+
+    def arrange(micro_batch, action):
+        train_step, count = ClassificationTask.train_step, 0
+
+        def step(self, batch, optim_wrapper):
+            nonlocal count
+            count += 1
+            if count == micro_batch:
+                action()
+            return train_step(self, batch, optim_wrapper)
+
+        monkeypatch.setattr(ClassificationTask, "train_step", step)
+        return lambda: monkeypatch.setattr(ClassificationTask, "train_step", train_step)
+
+    return arrange
+
+
+@pytest.fixture
+def uninterrupted(train):
+    """The folder of a run to the end, made once a set of overrides."""
+
+    def find(*overrides):
+        if overrides not in REFERENCES:
+            REFERENCES[overrides] = train(*overrides)
+        return REFERENCES[overrides]
+
+    return find
+
+
+def power_cut():
+    raise RuntimeError("the power went")
+
+
+def sends(signum):
+    return lambda: os.kill(os.getpid(), signum)
+
+
+def ends_with(code, train, *overrides):
+    with pytest.raises(SystemExit) as end:
+        train(*overrides)
+    assert end.value.code == code
+
+
+def status(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def files(folder):
+    """Every file of a run but its log, by content."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_that_died_ends_as_the_uninterrupted_one(strategy, train, at, uninterrupted, tmp_path):
+    whole = uninterrupted(*QUICK, *STRATEGIES[strategy])
+    again = at(14, power_cut)
+    folder = tmp_path / "died"
+    ends_with(1, train, *QUICK, *STRATEGIES[strategy], f"hydra.run.dir={folder}")
+    assert status(folder)["status"] == "failed"
+    again()
+    torch.manual_seed(5)
+    train(f"resume={folder}")
+    assert differences(whole, folder) == []
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_inside_a_window_saves_it_and_says_how_to_go_on(
+    signum, code, train, at, capsys, uninterrupted, tmp_path
+):
+    overrides = (*QUICK, "optim_wrapper=[sgd,amp,accum4,clip]", "optim_wrapper.dtype=float16")
+    whole = uninterrupted(*overrides)
+    again = at(6, sends(signum))
+    folder = tmp_path / "interrupted"
+    ends_with(code, train, *overrides, f"hydra.run.dir={folder}")
+    assert f"resume={folder}" in capsys.readouterr().err
+    assert status(folder) == {"status": "interrupted", "update": 1, "updates": 5}
+    assert (folder / "checkpoints" / "update_000001_2.pt").exists()
+    again()
+    train(*overrides, "resume=auto", f"hydra.run.dir={folder}")
+    assert differences(whole, folder) == []
+    assert status(folder)["status"] == "finished"
+
+
+def test_a_signal_in_an_evaluation_ends_it_at_once_and_nothing_is_lost(
+    train, monkeypatch, uninterrupted, tmp_path
+):
+    whole = uninterrupted(*QUICK)
+    eval_step, folder = ClassificationTask.eval_step, tmp_path / "interrupted"
+
+    def interrupted(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("went on evaluating")
+
+    monkeypatch.setattr(ClassificationTask, "eval_step", interrupted)
+    ends_with(143, train, *QUICK, f"hydra.run.dir={folder}")
+    monkeypatch.setattr(ClassificationTask, "eval_step", eval_step)
+    train(f"resume={folder}")
+    assert differences(whole, folder) == []
+
+
+def test_auto_starts_anew_where_there_is_no_checkpoint(train, at, uninterrupted, tmp_path):
+    whole = uninterrupted(*QUICK)
+    folder = tmp_path / "died"
+    again = at(1, power_cut)
+    ends_with(1, train, *QUICK, "resume=auto", f"hydra.run.dir={folder}")
+    again()
+    train(*QUICK, "resume=auto", f"hydra.run.dir={folder}")
+    assert differences(whole, folder) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a flipped bit", "empty"])
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(
+    damage, train, at, uninterrupted, tmp_path
+):
+    whole = uninterrupted(*QUICK)
+    folder = tmp_path / "died"
+    again = at(14, power_cut)
+    ends_with(1, train, *QUICK, f"hydra.run.dir={folder}")
+    newest = max((folder / "checkpoints").glob("update_*"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes({"truncated": content[:-100], "a flipped bit": content, "empty": b""}[damage])
+    again()
+    train(f"resume={folder}")
+    assert f"{newest}: this is no readable checkpoint" in (folder / "train.log").read_text()
+    assert differences(whole, folder) == []
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_started_anew(train, capsys):
+    folder = train(*QUICK)
+    for path in (folder / "checkpoints").glob("update_*"):
+        path.write_bytes(b"")
+    before = files(folder)
+    ends_with(1, train, f"resume={folder}", "epochs=3")
+    assert "no checkpoint can be read" in capsys.readouterr().err
+    assert files(folder) == before
+
+
+def test_a_finished_run_says_so_and_changes_nothing_and_more_epochs_extend_it(train):
+    folder = train(*QUICK)
+    before = files(folder)
+    train(f"resume={folder}")
+    assert "this run is finished (val/accuracy" in (folder / "train.log").read_text()
+    assert files(folder) == before
+    train(f"resume={folder}", "epochs=3")
+    longer = train(*QUICK, "epochs=3", "schedule=constant")
+    assert [(row["split"], row["update"]) for row in rows(folder)] == [
+        (row["split"], row["update"]) for row in rows(longer)
+    ]
+    assert status(folder) == {"status": "finished", "update": 30, "updates": 30}
+
+
+def test_a_run_in_two_halves_of_a_longer_plan_is_the_longer_run(train, uninterrupted):
+    whole = uninterrupted(*QUICK, "epochs=4", "schedule=constant")
+    folder = train(*QUICK, "epochs=2", "schedule=constant")
+    train(f"resume={folder}", "epochs=4")
+    ends = ("best.updates_planned", "checkpoint.config.")  # what the first half was told
+    assert [each for each in differences(whole, folder) if not each.startswith(ends)] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["optim_wrapper.optimizer.lr=0.01"], "optim_wrapper.optimizer.lr: 0.05 -> 0.01"),
+        (["optim_wrapper=[adamw,clip,no_norm_decay]"], "The optimizer is another than before"),
+        (["optim_wrapper=[sgd,amp,accum2]", "optim_wrapper.dtype=float16"], "accumulative_counts: 1 -> 2"),
+        (["batch_size=8"], "batch_size: 4 -> 8"),
+        (["batch_size=3", "schedule=cosine"], "batch_size: 4 -> 3"),
+        (["optim_wrapper.paramwise_cfg.norm_decay_mult=0", "seed=3"], "norm_decay_mult: None -> 0"),
+    ],
+)  # fmt: skip
+def test_a_changed_plan_goes_on_and_says_what_changed(changes, said, train, at, tmp_path):
+    again = at(15, power_cut)
+    folder = tmp_path / "died"
+    ends_with(1, train, *QUICK, f"hydra.run.dir={folder}")
+    again()
+    train(f"resume={folder}", "epochs=3", *changes)
+    assert said in (folder / "train.log").read_text()
+    updates = [int(row["update"]) for row in rows(folder)]
+    assert updates == sorted(updates)
+    assert status(folder)["status"] == "finished"
+    assert rows(folder)[-1]["epoch"] == "3"
+
+
+def test_another_model_is_an_error_that_lists_what_does_not_fit_and_changes_no_file(train, capsys):
+    folder = train(*QUICK)
+    before = files(folder)
+    ends_with(1, train, f"resume={folder}", "model.width=8", "epochs=3")
+    said = capsys.readouterr().err
+    assert "does not fit the model" in said
+    assert "stem.0.weight (saved (32, 3, 3, 3), here (8, 3, 3, 3))" in said
+    assert files(folder) == before
+    ends_with(1, train, f"resume={folder}", "model=small_vit", "epochs=3")
+    said = capsys.readouterr().err
+    assert "The model also has: " in said
+    assert "The checkpoint also has: " in said
+    assert files(folder) == before
+
+
+def test_a_folder_that_is_used_without_resume_stays_as_it_is(train, capsys):
+    folder = train(*QUICK)
+    before = files(folder)
+    ends_with(1, train, *QUICK, "seed=1", f"hydra.run.dir={folder}")
+    assert "resume=auto" in capsys.readouterr().err
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["resume=/nowhere"], "no run's folder"),
+        (["-m", "resume=/nowhere"], "resume=auto"),
+        (["epochs=1"], "epochs=1: the run to go on with is already in epoch 2"),
+    ],
+)
+def test_a_resume_that_cannot_be_is_one_message(overrides, said, train, capsys):
+    folder = train(*QUICK) if overrides == ["epochs=1"] else None
+    ends_with(1, train, *overrides, *([f"resume={folder}"] if folder else []))
+    assert said in capsys.readouterr().err
+
+
+def test_the_last_k_and_the_best_are_kept(train):
+    folder = train(*QUICK, "checkpoint.keep=3", "eval_every=5", "objective=val/loss")
+    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert kept == ["best.pt", "update_000016.pt", "update_000018.pt", "update_000020.pt"]
+    losses = {row["update"]: float(row["loss"]) for row in rows(folder) if row["split"] == "val"}
+    best = torch.load(folder / "checkpoints/best.pt", weights_only=True)["progress"]["update"]
+    assert best == int(min(losses, key=losses.get))
