@@ -65,9 +65,8 @@ def killed_and_resumed(
         seconds *= 0.7
     kept = sorted(path.name for path in (folder / "checkpoints").glob("update_*.pt"))
     finish(name, folder, workers, "resume=auto" if point // 2 % 2 or not kept else f"resume={folder}")
-    return importlib.import_module("compare").differences(
-        reference, folder
-    ), f"after {kept[-1] if kept else 'no checkpoint'}"
+    found = importlib.import_module("compare").differences(reference, folder)
+    return found, f"after {kept[-1] if kept else 'no checkpoint'}"
 
 
 def killed(process: BaseProcess, folder: Path, seconds: float) -> bool:
