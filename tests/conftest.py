@@ -13,6 +13,11 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cases", type=int, default=20, help="cases of each kind that tests/test_fuzz.py tries")
+    parser.addoption("--points", type=int, default=1, help="kills of each configuration that a slow test makes")
+
+
 class ToyModel(nn.Module):
     """The model of the reference's paramwise examples."""
 

@@ -46,3 +46,14 @@ def test_every_mixin_that_the_table_names_exists_and_every_file_is_named():
         "RMSprop"
     }  # and any class of torch.optim
     assert named == {path.stem for path in (ROOT / "conf" / "optim_wrapper").glob("*.yaml")}
+
+
+def test_every_test_that_a_promise_names_exists():
+    section = README.partition("## What it promises")[2].partition("\n## ")[0]
+    named = re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", section)
+    assert len(named) > 10
+    path = ""
+    for file, test in named:
+        path = file or path
+        assert (ROOT / path).is_file(), path
+        assert not test or f"def {test}(" in (ROOT / path).read_text(), test

@@ -227,3 +227,62 @@ def test_a_diverging_run_names_the_update_and_what_to_try(train, capsys):
 )
 def test_what_a_user_gets_wrong_is_one_message_that_names_it(override, said, train, capsys):
     assert said in fails(train, capsys, *QUICK, override)
+
+
+def test_a_dev_run_passes_two_batches_through_everything(train):
+    folder = train("debug.fast_dev_run=true", "device=cpu", "epochs=500")
+    assert [(row["split"], row["update"]) for row in rows(folder)] == [
+        ("train", "1"), ("train", "2"), ("val", "2"), ("test", "2")
+    ]  # fmt: skip
+    assert (folder / "checkpoints" / "update_000001.pt").exists()
+
+
+def test_one_batch_can_be_learnt_by_heart(train):
+    folder = train("debug.overfit_batches=1", "data.augment=false", "epochs=25", "eval_every=25", "device=cpu")
+    assert result(folder)["test/accuracy"] == 1
+    assert result(folder)["updates"] == 25
+
+
+def test_a_run_rolls_back_and_goes_on_with_other_data(train, monkeypatch):
+    from optwrap.vision import ClassificationTask
+
+    train_step, count = ClassificationTask.train_step, 0
+
+    def step(self, batch, optim_wrapper):
+        nonlocal count
+        count += 1
+        if count == 4:
+            batch = (batch[0] * float("nan"), batch[1])
+        return train_step(self, batch, optim_wrapper)
+
+    monkeypatch.setattr(ClassificationTask, "train_step", step)
+    folder = train(*QUICK, "on_nonfinite=rollback", "log_every=1")
+    assert "update 4 (micro-batch 4): back to the last checkpoint" in (folder / "train.log").read_text()
+    assert result(folder)["updates"] == 6
+    weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    assert all(torch.isfinite(each).all() for each in weights.values())
+
+
+def test_evaluate_takes_the_best_where_asked(train, capsys):
+    import evaluate
+
+    folder = train(
+        *QUICK, "objective=val/loss", "optim_wrapper.optimizer.lr=0.5", "eval_every=1", "schedule=constant"
+    )
+    losses = [float(row["loss"]) for row in rows(folder) if row["split"] == "val"]
+    metrics = evaluate.main([f"run={folder}", "split=val", "checkpoint=best"])
+    assert metrics["loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_evaluate_runs_nothing_that_a_foreign_config_names(train, tmp_path):
+    import evaluate
+    from optwrap.errors import ConfigError
+
+    folder = train(*QUICK)
+    path = folder / ".hydra" / "config.yaml"
+    cfg = OmegaConf.load(path)
+    cfg.task = {"_target_": "os.mkdir", "path": str(tmp_path / "ran")}
+    OmegaConf.save(cfg, path)
+    with pytest.raises(ConfigError, match=r"task\._target_=os\.mkdir: .*allow=os"):
+        evaluate.main([f"run={folder}"])
+    assert not (tmp_path / "ran").exists()

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -68,3 +70,52 @@ def test_a_missing_file_is_an_error(tmp_path):
 def test_weights_of_another_model_are_an_error(state, tmp_path):
     with pytest.raises(ConfigError, match=r"(?s)does not fit the model.*head.linear.weight"):
         checkpoint.load_model(nn.Linear(1, 1), state, tmp_path)
+
+
+def test_a_flipped_bit_in_a_weight_is_found(tmp_path):
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, {"model": {"weight": torch.zeros(10_000)}})
+    content = bytearray(path.read_bytes())
+    content[20_000] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)["model"]["weight"].any()  # torch itself does not look
+    with pytest.raises(ConfigError, match="checksum"):
+        checkpoint.load(path, CPU)
+
+
+def test_a_full_disk_is_one_message_and_leaves_the_last_good_checkpoint(tmp_path):
+    """In a process of its own, whose files may not grow beyond 100 kB."""
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from optwrap.run.checkpoint import Checkpoints
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder = Path({str(tmp_path)!r})
+checkpoints = Checkpoints(folder / "checkpoints", folder / "checkpoint.pt", keep=1)
+checkpoints.save({{"x": 1}}, 1, 0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+checkpoints.save({{"x": torch.zeros(100_000)}}, 2, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ConfigError" in done.stderr
+    assert "update_000002.pt: the checkpoint cannot be written (File too large)" in done.stderr
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["update_000001.pt"]
+    assert checkpoint.load(tmp_path / "checkpoint.pt", CPU) == {"x": 1}
+
+
+def test_the_newest_is_that_of_the_most_updates_and_then_micro_batches(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path / "c", tmp_path / "last.pt", keep=3)
+    for update, held in ((9, 0), (9, 2), (1_000_000, 0), (1_000_000, 1)):
+        checkpoints.save({"at": (update, held)}, update, held)
+    assert [path.name for path in checkpoints.paths()] == [
+        "update_1000000_1.pt", "update_1000000.pt", "update_000009_2.pt"
+    ]  # fmt: skip
+    assert checkpoint.load(tmp_path / "last.pt", CPU)["at"] == (1_000_000, 1)
+
+
+def test_the_best_stays_when_its_other_name_goes(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path / "c", tmp_path / "last.pt", keep=1)
+    checkpoints.mark_best(checkpoints.save({"at": 1}, 1, 0))
+    checkpoints.save({"at": 2}, 2, 0)
+    assert checkpoints.find("best", CPU)[1] == {"at": 1}
+    assert checkpoints.find("last", CPU)[1] == {"at": 2}

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from optwrap.config.command_line import CommandLine
-from optwrap.config.frames import causes, framework_raised, is_framework_file, library_raised
+from optwrap.config.frames import causes, framework_raised, is_framework_file, library_raised, while_composing
 from optwrap.config.node_errors import explain_node, listing, no_value
 from optwrap.config.sources import EXPERIMENT, WRAPPER
 from optwrap.config.wrapper_errors import explain_clash, explain_misplaced, explain_no_group
@@ -66,9 +66,17 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
     if isinstance(error, YAMLError):
         return f"A config file is not valid YAML: {error}"
     if framework_raised(error) and isinstance(error, AssertionError):
-        return _override_too_early(error) or _below_null(line)
+        message = _override_too_early(error) or _below_null(line)
+        if message:
+            return message
     if framework_raised(error) and isinstance(error, ValueError):
         return f"{' '.join(line.overrides)}: {error}".lstrip(": ")
+    if while_composing(error) and line.overrides:  # an assertion or an index deep in Hydra
+        text = (str(error).splitlines() or [""])[0]
+        return (
+            f"{' '.join(line.overrides)}: Hydra cannot compose this ({type(error).__name__}: {text}). "
+            "HYDRA_FULL_ERROR=1 shows where."
+        )
     return None
 
 

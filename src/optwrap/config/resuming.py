@@ -10,6 +10,11 @@ from yaml import YAMLError
 from optwrap.errors import ConfigError
 
 AUTO = "auto"
+PARSER_ERRORS: tuple[type[Exception], ...] = (
+    *(YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(AssertionError, RecursionError, OverflowError),
+)
+"""What PyYAML and OmegaConf raise at texts that they cannot make sense of; found by tests/test_fuzz.py."""
 SAVED = Path(".hydra") / "overrides.yaml"
 
 
@@ -51,12 +56,13 @@ def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
 def _saved(folder: Path) -> list[str]:
     """Return the overrides that the run was started with, less `resume` and those of Hydra itself."""
     path = folder / SAVED
+    if not path.is_file():
+        raise ConfigError(f"resume={folder}: this is no run's folder: it has no {SAVED}.")
     try:
         overrides = OmegaConf.to_container(OmegaConf.load(path))
-    except OSError as error:
-        raise ConfigError(f"resume={folder}: this is no run's folder: it has no {SAVED}.") from error
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"resume={folder}: {SAVED} cannot be read ({str(error).splitlines()[0]}).") from error
+    except PARSER_ERRORS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"resume={folder}: {SAVED} cannot be read ({reason}).") from error
     if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
         raise ConfigError(f"resume={folder}: {SAVED} is no list of overrides.")
     return [each for each in overrides if _key(each).split(".")[0] not in ("resume", "hydra")]

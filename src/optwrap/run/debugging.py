@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,7 +74,9 @@ def debugging(
     """
     with contextlib.ExitStack() as stack:
         if debug.detect_anomaly:
-            stack.enter_context(torch.autograd.detect_anomaly())
+            with warnings.catch_warnings():  # that it is slow is why it is off by default
+                warnings.simplefilter("ignore", UserWarning)
+                stack.enter_context(torch.autograd.detect_anomaly())
         if debug.find_nonfinite:
             stack.enter_context(_watched(model, where))
         if debug.profile is None:

@@ -64,16 +64,19 @@ class Recorder:
         }
         self._count = plan.start.micro_batches
         state: Mapping[str, Any] = resumed or {"rows": 0, "columns": 1, "seconds": 0.0}
+        if resumed:
+            self._resume(resumed)
         self._seconds_before = state["seconds"]
         self._csv = CsvLogger(folder / FILES["metrics"], state["rows"], state["columns"])
+        if self._csv.rows < state["rows"]:
+            missing = state["rows"] - self._csv.rows
+            logger.warning("%s lacks %d rows that it had at the checkpoint.", self._csv.path, missing)
         self._loggers: list[Any] = [self._csv]
         if tensorboard:
             begun = plan.update_after(self._count) if resumed else None
             self._loggers.append(TensorBoardLogger(folder / "tensorboard", begun))
         self._progress = Progress(plan.updates)
         self._started = time.monotonic()
-        if resumed:
-            self._resume(resumed)
 
     def __enter__(self) -> Self:
         self._write_param_groups()
@@ -169,15 +172,17 @@ class Recorder:
         }
 
     def _resume(self, state: Mapping[str, Any]) -> None:
-        if self._csv.rows < state["rows"]:
-            logger.warning(
-                "%s has %d rows; there were %d at the checkpoint.",
-                *(self._csv.path, self._csv.rows, state["rows"]),
-            )
-        self.metrics = dict(state["metrics"])
-        self._meter.load_state_dict(state["meter"])
-        for name, each in self._grad_norms.items():
-            each.measured = state["grad_norms"].get(name)
+        """Take what a checkpoint holds, before any file is touched."""
+        try:
+            numbers = [state["rows"], state["columns"], float(state["seconds"])]
+            if any(number < 0 for number in numbers) or not all(type(number) is int for number in numbers[:2]):
+                raise ValueError(f"rows, columns and seconds are {numbers}")
+            self.metrics = dict(state["metrics"])
+            self._meter.load_state_dict(state["meter"])
+            for name, each in self._grad_norms.items():
+                each.measured = state["grad_norms"].get(name)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{self.folder}: the checkpoint's records cannot be read: {error!r}.") from error
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started

@@ -16,9 +16,12 @@ from optwrap.run import checkpoint
 from optwrap.run.checkpoint import Checkpoints
 from optwrap.run.loaders import TrainingOrder
 from optwrap.run.plan import Plan, Position
+from optwrap.run.random_state import set_random_state
 from optwrap.run.state import FORMAT, RunParts
 
 logger = logging.getLogger(__name__)
+
+_CPU = torch.device("cpu")
 
 _PARTS = ("model", "optim_wrapper", "counters", "schedule", "recorder", "random", "config")
 _NUMBERS = (
@@ -56,7 +59,9 @@ def find_saved(resume: str | None, checkpoints: Checkpoints, device: torch.devic
     path, state = found
     numbers = state.get("progress")
     whole = isinstance(numbers, dict) and all(type(numbers.get(name)) is int for name in _NUMBERS)
-    if state.get("format") != FORMAT or not whole or not all(isinstance(state.get(name), dict) for name in _PARTS):
+    version = state.get("format")
+    same = type(version) is int and version == FORMAT
+    if not same or not whole or not all(isinstance(state.get(name), dict) for name in _PARTS):
         raise ConfigError(f"{path}: this checkpoint holds no run to go on with, or one of another version.")
     return Saved(path, state)
 
@@ -95,6 +100,7 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
         changes = list(changed(saved.state["config"], config))
         _restore_schedule(parts, saved, plan, config)
         parts.load_task(saved.state)
+        set_random_state(saved.random, _CPU)  # the run sets them again when it starts; here, to see that they fit
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise ConfigError(f"{saved.path}: the checkpoint does not fit this run. {reason}") from error

@@ -20,6 +20,7 @@ from optwrap.optim import (
 from optwrap.optim.clip import ClipNorm
 
 FORMAT = 1
+_MOST_UPDATES = 1000  # of one wrapper in a micro-batch: a schedule is advanced update by update
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ class RunParts:
 
         Raises:
             KeyError: the wrappers are others.
+            ValueError: the counters cannot be those of a run.
         """
         wrappers, counters = named_wrappers(self.optim_wrapper), state["counters"]
+        most = _MOST_UPDATES * state["progress"]["micro_batches"]
+        if any(not 0 <= each["updates"] <= most for each in counters.values()):
+            raise ValueError("It counts more updates than its micro-batches can have made.")
         other = [name for name, wrapper in wrappers.items() if counters[name]["optimizer"] != _kind(wrapper)]
         load_named_state_dict(self.optim_wrapper, _without(state["optim_wrapper"], other))
         for name, wrapper in wrappers.items():

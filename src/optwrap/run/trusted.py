@@ -6,8 +6,8 @@ from types import ModuleType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from optwrap.config.resuming import PARSER_ERRORS
 from optwrap.errors import ConfigError
 
 PACKAGES = (
@@ -28,8 +28,9 @@ def only_trusted(cfg: DictConfig, nodes: Sequence[str], packages: Sequence[str] 
     """
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"The run's config cannot be read: {str(error).splitlines()[0]}") from error
+    except PARSER_ERRORS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"The run's config cannot be read: {reason}") from error
     for node in nodes:
         for key, target in _targets(plain.get(node), node):
             _check(key, target, packages)
