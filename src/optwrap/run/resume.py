@@ -21,6 +21,8 @@ from optwrap.run.state import FORMAT, RunParts
 
 logger = logging.getLogger(__name__)
 
+_MISFITS = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError)
+"""What torch and its optimizers raise at a state that is not theirs; found by tests/test_fuzz.py."""
 _CPU = torch.device("cpu")
 
 _PARTS = ("model", "optim_wrapper", "counters", "schedule", "recorder", "random", "config")
@@ -101,7 +103,7 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
         _restore_schedule(parts, saved, plan, config)
         parts.load_task(saved.state)
         set_random_state(saved.random, _CPU)  # the run sets them again when it starts; here, to see that they fit
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except _MISFITS as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise ConfigError(f"{saved.path}: the checkpoint does not fit this run. {reason}") from error
     logger.info(
