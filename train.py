@@ -13,18 +13,15 @@ def main(cfg: DictConfig) -> float:
     """Build what the config names, train, evaluate, record; return the objective, for sweepers."""
     # Imported here: tab completion and --help answer without loading torch.
     from optwrap.instantiate import build
-    from optwrap.optim import build_optim_wrapper, build_schedule
+    from optwrap.optim import build_optim_wrapper
     from optwrap.run import debugging, setup
+    from optwrap.run.course import set_course
     from optwrap.run.evaluation import evaluate, write_artifacts
-    from optwrap.run.folder import save_config
     from optwrap.run.interruption import Interruption
     from optwrap.run.loaders import batch_size, batches, make_loaders
     from optwrap.run.objective import Objective
-    from optwrap.run.plan import accumulative_counts, make_plan
-    from optwrap.run.recorder import Recorder, run_checkpoints
-    from optwrap.run.resume import find_saved, finished_value, plain_config, restore, start_of
+    from optwrap.run.recorder import Recorder
     from optwrap.run.saver import Saver
-    from optwrap.run.state import RunParts
 
     cfg = debugging.shortened(cfg)
     setup.seed_everything(cfg.seed, cfg.deterministic)
@@ -38,34 +35,17 @@ def main(cfg: DictConfig) -> float:
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    checkpoints = run_checkpoints(folder, cfg.checkpoint.keep)
-    saved = find_saved(cfg.resume, checkpoints, device)
-    plan = make_plan(
-        loaders.per_epoch,
-        optim_wrapper,
-        epochs=cfg.epochs,
-        max_updates=cfg.max_updates,
-        log_every=cfg.log_every,
-        eval_every=cfg.eval_every,
-        checkpoint_every=cfg.checkpoint.every,
-        start=start_of(saved, loaders.order, accumulative_counts(optim_wrapper)),
-    )
-    if (value := finished_value(folder, saved, plan, cfg.objective)) is not None:
-        return value
-    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches)
-    optim_wrapper.initialize_count_status(model, 0, plan.micro_batches)
-    parts, config = RunParts(model, optim_wrapper, schedule, task), plain_config(cfg)
-    records = None if saved is None else saved.state["recorder"]
-    if saved is not None:
-        restore(parts, saved, plan, config)
-        save_config(folder, cfg)
+    course = set_course(cfg, folder, loaders.order, model, optim_wrapper, task, device)
+    if course.finished is not None:
+        return course.finished
+    plan, schedule = course.plan, course.parts.schedule
 
     with (
         Interruption() as interruption,
-        Recorder(folder, plan, optim_wrapper, **cfg.logger, resumed=records) as recorder,
+        Recorder(folder, plan, optim_wrapper, **cfg.logger, resumed=course.records) as recorder,
         debugging.debugging(cfg.debug, model, folder, recorder.where) as debug_step,
     ):
-        saver = Saver(checkpoints, parts, plan, config, recorder, objective, cfg.on_nonfinite, device)
+        saver = Saver(course, recorder, objective, cfg.on_nonfinite)
 
         def validate(count: int) -> None:
             with interruption.at_once():
@@ -75,7 +55,7 @@ def main(cfg: DictConfig) -> float:
             schedule.step_on_metric(metrics[objective.metric])
             saver.keep_if_best(metrics)
 
-        start = saver.begin(saved)
+        start = saver.begin()
         if plan.evaluates_after(start):  # a checkpoint is written before its evaluation
             validate(start)
         training = loaders.training(plan.data_after(start), plan.data_after(plan.micro_batches))

@@ -2,43 +2,31 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from optwrap.errors import ConfigError
 from optwrap.optim import load_named_state_dict
-from optwrap.run.checkpoint import Checkpoints
+from optwrap.run.course import Course
 from optwrap.run.nonfinite import NonFiniteWatch
 from optwrap.run.objective import Objective
-from optwrap.run.plan import Plan
 from optwrap.run.random_state import get_random_state, set_random_state
 from optwrap.run.recorder import Recorder
-from optwrap.run.resume import Saved
-from optwrap.run.state import RunParts, named_wrappers
+from optwrap.run.state import named_wrappers
 
 
 class Saver:
-    """Writes checkpoints of a run and its records; `config` is kept in them, to say later what has changed."""
+    """Writes checkpoints of a run and its records; the config is kept in them, to say later what has changed."""
 
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        parts: RunParts,
-        plan: Plan,
-        config: Mapping[str, Any],
-        recorder: Recorder,
-        objective: Objective,
-        on_nonfinite: str,
-        device: torch.device,
-    ) -> None:
-        self._checkpoints, self._parts, self._plan = checkpoints, parts, plan
-        self._config, self._recorder, self._objective, self._device = config, recorder, objective, device
+    def __init__(self, course: Course, recorder: Recorder, objective: Objective, on_nonfinite: str) -> None:
+        self._checkpoints, self._parts, self._plan = course.checkpoints, course.parts, course.plan
+        self._config, self._saved, self._device = course.config, course.saved, course.device
+        self._recorder, self._objective = recorder, objective
         self._newest: Path | None = None
-        self.watch = NonFiniteWatch(on_nonfinite, named_wrappers(parts.optim_wrapper), plan, self._roll_back)
+        wrappers = named_wrappers(course.parts.optim_wrapper)
+        self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back)
 
-    def begin(self, saved: Saved | None) -> int:
-        """Start at the plan's beginning, or where `saved` stood; return the micro-batches that lie behind."""
+    def begin(self) -> int:
+        """Start at the plan's beginning, or where the checkpoint stood; return the micro-batches behind."""
+        saved = self._saved
         if saved is not None:
             self._newest = saved.path
             self._objective.best = saved.state["best"]

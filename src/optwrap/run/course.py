@@ -1,0 +1,73 @@
+"""The course of a run: its plan, its parts, and the checkpoint that it goes on from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from optwrap.optim import OptimWrapper, OptimWrapperDict, build_schedule
+from optwrap.run.checkpoint import Checkpoints
+from optwrap.run.folder import save_config
+from optwrap.run.loaders import TrainingOrder
+from optwrap.run.plan import Plan, accumulative_counts, make_plan
+from optwrap.run.recorder import run_checkpoints
+from optwrap.run.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
+from optwrap.run.state import RunParts
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run does and where it stands; `finished` is the objective's value where nothing is left to do."""
+
+    plan: Plan
+    parts: RunParts
+    checkpoints: Checkpoints
+    saved: Saved | None
+    finished: float | None
+    config: Mapping[str, Any]
+    device: torch.device
+
+    @property
+    def records(self) -> Mapping[str, Any] | None:
+        """What the recorder had at the checkpoint; None for a new run."""
+        return None if self.saved is None else self.saved.state["recorder"]
+
+
+def set_course(
+    cfg: DictConfig,
+    folder: Path,
+    order: TrainingOrder,
+    model: nn.Module,
+    optim_wrapper: OptimWrapper | OptimWrapperDict,
+    task: Any,
+    device: torch.device,
+) -> Course:
+    """Plan the run and build its schedule; where `cfg.resume` asks for it, put every part where it stood.
+
+    Raises:
+        ConfigError: a number of the plan is out of range, or the checkpoint does not fit the run.
+    """
+    checkpoints = run_checkpoints(folder, cfg.checkpoint.keep)
+    saved = find_saved(cfg.resume, checkpoints, device)
+    plan = make_plan(
+        order.per_epoch,
+        optim_wrapper,
+        epochs=cfg.epochs,
+        max_updates=cfg.max_updates,
+        log_every=cfg.log_every,
+        eval_every=cfg.eval_every,
+        checkpoint_every=cfg.checkpoint.every,
+        start=start_of(saved, order, accumulative_counts(optim_wrapper)),
+    )
+    finished = finished_value(folder, saved, plan, cfg.objective)
+    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches)
+    optim_wrapper.initialize_count_status(model, 0, plan.micro_batches)
+    parts, config = RunParts(model, optim_wrapper, schedule, task), plain_config(cfg)
+    if saved is not None and finished is None:
+        restore(parts, saved, plan, config)
+        save_config(folder, cfg)
+    return Course(plan, parts, checkpoints, saved, finished, config, device)
