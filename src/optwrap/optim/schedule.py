@@ -34,7 +34,7 @@ class Schedule:
 
     def step(self) -> None:
         """Advance by the updates made since the last call."""
-        while self._seen_updates < self._wrapper.updates:
+        while self._seen_updates < self._wrapper.updates_so_far:
             self._seen_updates += 1
             for stand_in in self._stand_ins.values():
                 stand_in.step()  # without gradients: only tells the scheduler that an update was made

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,12 @@ from torch.optim import Optimizer
 from optwrap.errors import ConfigError
 from optwrap.optim.accumulation import AccumulationWindow
 from optwrap.optim.assignment import Assignment
-from optwrap.optim.clip import parse_clip_grad
-from optwrap.optim.layout import align_strides
+from optwrap.optim.clip import ClipNorm, multiply_grads, parse_clip_grad
+from optwrap.optim.counts import StepCounts
+from optwrap.optim.fused import FusedKernel
+from optwrap.optim.loss_scaling import LossScaling
+from optwrap.optim.norm import total_norm
+from optwrap.optim.one_pass import OnePass
 from optwrap.optim.sync import ParallelModules, no_sync, set_fsdp2_sync
 
 
@@ -27,9 +31,12 @@ class OptimWrapper:
         clip_grad: `{max_norm, norm_type=2, error_if_nonfinite=False}`, `{clip_value}` or None.
 
     Attributes:
-        updates, skipped_steps: optimizer steps made, and dropped because of an overflow.
         last_grad_norm: total norm before the latest clipping by norm: a scalar tensor, left on its device.
+        norm_is_due: at which updates (counted from 1) it is measured where nothing clips by norm.
         assignments: what each parameter got, where a constructor built the wrapper.
+
+    Steps use the fused kernel where there is one, and finish the gradients inside it. That is left alone where the
+    optimizer is given `fused`, `foreach`, `capturable` or `differentiable`, or has step hooks.
 
     >>> model = nn.Linear(1, 1)
     >>> optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01), accumulative_counts=2)
@@ -54,11 +61,14 @@ class OptimWrapper:
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self.clip_grad = parse_clip_grad(clip_grad)
         self.assignments: list[Assignment] = []
-        self.updates = 0
-        self.skipped_steps = 0
         self.last_grad_norm: Tensor | None = None
+        self.norm_is_due: Callable[[int], bool] | None = None
         self._window = AccumulationWindow(accumulative_counts)
         self._parallel = ParallelModules()
+        self._steps = StepCounts()
+        self._kernel = FusedKernel(optimizer)
+        self._one_pass = OnePass(self._kernel)
+        self._loss_scaling: LossScaling | None = None
 
     @property
     def accumulative_counts(self) -> int:
@@ -74,6 +84,23 @@ class OptimWrapper:
     def max_counts(self) -> int | None:
         """Micro-batches of the whole run; None where unknown."""
         return self._window.counts.maximum
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps made. With loss scaling on CUDA this waits for the device, `updates_so_far` does not."""
+        self._steps.settle()
+        return self._steps.made
+
+    @property
+    def skipped_steps(self) -> int:
+        """Optimizer steps dropped because of an overflow; waits as `updates` does."""
+        self._steps.settle()
+        return self._steps.skipped
+
+    @property
+    def updates_so_far(self) -> int:
+        """Updates, without waiting: a few of the latest may turn out to be skipped steps."""
+        return self._steps.made
 
     # Training ---------------------------------------------------------------------------------------------
 
@@ -98,15 +125,15 @@ class OptimWrapper:
         """
         self.backward(self.scale_loss(loss, weight))
         if self.should_update():
-            before = self.updates, self.skipped_steps
+            before = self._steps.total
             self.step(**(step_kwargs or {}))
-            if (self.updates, self.skipped_steps) == before:  # a subclass's step counts as one too
-                self.updates += 1
+            if self._steps.total == before:  # a subclass's step counts as one too
+                self._steps.count(skipped=False)
             self.zero_grad(**(zero_kwargs or {}))
 
     def scale_loss(self, loss: Tensor, weight: float | Tensor | None = None) -> Tensor:
         """Return the normalised loss: divided by the length of its window, or weighted by its items."""
-        return self._window.normalise(loss, weight, self._params(), self._parallel.all)
+        return self._window.normalise(loss, weight, self._params, self._parallel.all)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Differentiate `loss` and count one micro-batch; gradients are averaged only if it updates."""
@@ -116,11 +143,20 @@ class OptimWrapper:
         self._window.count()
 
     def step(self, **kwargs: Any) -> None:
-        """Finish the gradients (weighted mean, clipping) and step the optimizer."""
+        """Finish the gradients (weighted mean, unscaling, clipping) and step, unless they overflowed.
+
+        The gradients are then the finished ones; a skipped step may leave them as the backward pass did.
+        """
         self._check_closure(kwargs)
-        self._finish_grads()
-        self.optimizer.step(**kwargs)
-        self.updates += 1
+        clip, scaling = self.clip_grad, self._loss_scaling
+        grads = None if kwargs else self._one_pass.grads(clip, scaling)
+        if grads is None:
+            skipped: bool | Tensor = self._step_plainly(**kwargs)
+        else:
+            factor = self._window.finish(self._parallel.all)
+            skipped = self._one_pass.step(grads, clip, factor, scaling, self._measures_norm())
+            self.last_grad_norm = self.last_grad_norm if self._one_pass.norm is None else self._one_pass.norm
+        self._steps.count(skipped)
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Zero the gradients, as `optimizer.zero_grad(**kwargs)`."""
@@ -199,8 +235,7 @@ class OptimWrapper:
             ValueError: the param groups do not fit those of the optimizer.
         """
         state = {name: value for name, value in state_dict.items() if name != "accumulation"}
-        self.optimizer.load_state_dict(copy.deepcopy(state))
-        align_strides(self.optimizer)
+        self._kernel.load_state_dict(copy.deepcopy(state))
         accumulation = state_dict.get("accumulation")
         if accumulation is not None:
             self._window.load_state_dict(accumulation, self._params(), self._scale())
@@ -233,12 +268,25 @@ class OptimWrapper:
                 "step_kwargs={'closure': ...}. Where a task does not give one, choose another optimizer."
             )
 
+    def _step_plainly(self, **kwargs: Any) -> bool:
+        """Finish the gradients, then step; return whether the step was skipped."""
+        self._finish_grads()
+        self._kernel.step(**kwargs)
+        return False
+
     def _finish_grads(self) -> None:
         params = self._params()
-        self._window.finish(params, self._parallel.all)
+        factor = self._window.finish(self._parallel.all)
+        if factor is not None:
+            multiply_grads([param.grad for param in params if param.grad is not None], factor)
         if self.clip_grad is not None:
             norm = self.clip_grad(params)
             self.last_grad_norm = self.last_grad_norm if norm is None else norm
+        if not isinstance(self.clip_grad, ClipNorm) and self._measures_norm():
+            self.last_grad_norm = total_norm([param.grad for param in params if param.grad is not None])
+
+    def _measures_norm(self) -> bool:
+        return self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
 
 
 def _momentum(group: Mapping[str, Any]) -> Any:
