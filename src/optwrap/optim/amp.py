@@ -61,7 +61,7 @@ class AmpOptimWrapper(OptimWrapper):
                     "so this would stop a healthy run. Set it to false, or compute in bfloat16."
                 )
             self.loss_scaler = GradScaler(self.device_type, **_scaler_arguments(loss_scale))
-            self._loss_scaling = LossScaling(self.loss_scaler, self.static_scale)
+            self._finish.scaling = LossScaling(self.loss_scaler, self.static_scale)
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -94,12 +94,6 @@ class AmpOptimWrapper(OptimWrapper):
             else:
                 logger.warning("The state dict has no loss_scaler; loss scaling starts at its initial scale.")
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "loss_scaler"})
-
-    def _step_plainly(self, **kwargs: Any) -> bool:
-        # Without a gradient there is no overflow to look for.
-        if self._loss_scaling is None or all(param.grad is None for param in self._params()):
-            return super()._step_plainly(**kwargs)
-        return self._loss_scaling.step_plainly(self._kernel, self._finish_grads, **kwargs)
 
     def _scale(self) -> float:
         return 1.0 if self.loss_scaler is None else self.loss_scaler.get_scale()

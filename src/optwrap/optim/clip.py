@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
 
 from optwrap.errors import ConfigError, did_you_mean
-from optwrap.optim.norm import total_norm
+from optwrap.optim.norm import norm_of
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,19 @@ class ClipNorm:
             RuntimeError: the norm is not finite, and `error_if_nonfinite` is set (which waits for the device).
         """
         params = list(params)
-        grads = [param.grad for param in params if param.grad is not None]
-        norm = total_norm(grads, self.norm_type)
-        if all(grad.dtype != torch.float64 for grad in grads):
-            norm = norm.float()
+        norm = total_norm(params, self.norm_type)
         if self.error_if_nonfinite and not norm.isfinite():
             raise RuntimeError(f"The total norm of the gradients is non-finite: {norm.item()}.")
         if math.isfinite(self.max_norm):  # else it only measures; inf / inf would be NaN
             clip_grads_with_norm_(params, self.max_norm, norm)
         return norm
+
+
+def total_norm(params: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
+    """Return the total norm of the gradients of `params`, in float32 unless a gradient is float64."""
+    grads = [param.grad for param in params if param.grad is not None]
+    norm = norm_of(grads, norm_type)
+    return norm if any(grad.dtype == torch.float64 for grad in grads) else norm.float()
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,19 @@ step is made by the plain loop.
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
-from optwrap.optim.layout import align_strides, is_dense, lie_alike
+from optwrap.optim.layout import PLAIN_TENSORS, Layout, align_strides, prepare, unfit
 
 logger = logging.getLogger(__name__)
 
 _DEVICES = {SGD: ("cpu", "cuda"), Adam: ("cpu", "cuda"), AdamW: ("cpu", "cuda"), Adagrad: ("cpu",)}
-_PLAIN_TENSORS = (Tensor, nn.Parameter)  # not DTensor, nor what FSDP1 flattens
-_dtype = attrgetter("dtype")
 
 
 def choose_fused(optimizer: Optimizer) -> None:
@@ -33,7 +30,7 @@ def choose_fused(optimizer: Optimizer) -> None:
     devices = _DEVICES.get(type(optimizer), ())  # a subclass may rely on the plain loop
     params = [param for group in optimizer.param_groups for param in group["params"]]
     suited = all(
-        type(param) in _PLAIN_TENSORS and param.device.type in devices and param.is_floating_point()
+        type(param) in PLAIN_TENSORS and param.device.type in devices and param.is_floating_point()
         for param in params
     )
     if suited and all(_is_open(group) for group in optimizer.param_groups):
@@ -56,7 +53,9 @@ class FusedKernel:
         choose_fused(optimizer)
         self.optimizer = optimizer
         self._known = isinstance(optimizer, tuple(_DEVICES))
-        self._layout: _Layout | None = None
+        self._layout: Layout | None = None
+        self._compiled: Callable[[], Any] | None = None
+        self._has_stepped = False
         self._said: set[str] = set()
 
     @property
@@ -90,7 +89,9 @@ class FusedKernel:
 
     def step(self, **kwargs: Any) -> None:
         """Step, with the plain loop where the fused kernel would be wrong."""
-        if not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
+        if self._compiled is not None and self._has_stepped and not kwargs:
+            self._compiled()
+        elif not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
             self.optimizer.step(**kwargs)
         elif kwargs:
             self._say("a closure computes the gradients inside the step")
@@ -99,6 +100,7 @@ class FusedKernel:
             self._step_unfused()
         else:
             self.optimizer.step()
+        self._has_stepped = True
 
     def scaled_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
         """Step after `grads`: divide the gradients by `grad_scale` (float32), do nothing if `found_inf` is 1."""
@@ -108,6 +110,22 @@ class FusedKernel:
             optimizer.step()
         finally:
             del optimizer.grad_scale, optimizer.found_inf
+
+    def compile(self, **kwargs: Any) -> None:
+        """Compile the plain loop, which torch.compile fuses by itself; fused kernels are opaque to it.
+
+        The learning rates become tensors, or each new value would be compiled anew.
+        """
+        if hasattr(self.optimizer, "compile_step"):  # it is made of several
+            self.optimizer.compile_step(**kwargs)
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.as_tensor(group["lr"])
+            if group.get("fused"):
+                group["fused"] = False
+        # The class's own step: schedulers replace the optimizer's by one that dynamo does not trace. The first
+        # step is not compiled: it creates the state.
+        self._compiled = torch.compile(partial(type(self.optimizer).step, self.optimizer), **kwargs)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the optimizer's state, laid out as its parameters are; how it steps stays this run's choice."""
@@ -125,14 +143,14 @@ class FusedKernel:
         self._layout = None
         groups = [group for group in self.optimizer.param_groups if group["fused"]]
         params = [param for group in groups for param in group["params"]]
-        reason = _unfit(params)
+        reason = unfit(params)
         if reason is None:
             align_strides(self.optimizer)
-            reason = next(filter(None, (_prepare(self.optimizer, group) for group in groups)), None)
+            reason = next(filter(None, (prepare(self.optimizer, group) for group in groups)), None)
         if reason is not None:
             self._say(reason)
             return None
-        self._layout = _Layout.of(self.optimizer, params)
+        self._layout = Layout.of(self.optimizer, params)
         return self._layout.grads()
 
     @contextlib.contextmanager
@@ -155,95 +173,3 @@ class FusedKernel:
         if reason not in self._said:
             self._said.add(reason)
             logger.info("%s steps without its fused kernel where %s.", type(self.optimizer).__name__, reason)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where parameters lay when everything was looked at; only what may change since is compared in a step."""
-
-    groups: list[tuple[dict[str, Any], int, bool, bool]]
-    state: object
-    params: list[Tensor]
-    absent: list[Tensor]  # parameters that had no gradient
-    addresses: list[int]
-    strides: list[tuple[int, ...]]  # of the gradients
-    dtypes: list[torch.dtype]
-    devices: frozenset[torch.device]
-
-    @classmethod
-    def of(cls, optimizer: Optimizer, params: Sequence[Tensor]) -> "_Layout":
-        present = [param for param in params if param.grad is not None]
-        return cls(
-            groups=[(group, *_traits(group)) for group in optimizer.param_groups],
-            state=optimizer.state,
-            params=present,
-            absent=[param for param in params if param.grad is None],
-            addresses=[param.data_ptr() for param in present],
-            strides=[param.grad.stride() for param in present if param.grad is not None],
-            dtypes=[param.dtype for param in present],
-            devices=frozenset(param.device for param in present),
-        )
-
-    def is_of(self, optimizer: Optimizer) -> bool:
-        groups = optimizer.param_groups
-        return (
-            self.state is optimizer.state
-            and len(groups) == len(self.groups)
-            and all(
-                group is known and _traits(group) == tuple(traits)
-                for group, (known, *traits) in zip(groups, self.groups, strict=True)
-            )
-        )
-
-    def grads(self) -> list[Tensor] | None:
-        """Return the gradients if everything lies as it did. Plain maps: this runs in every step."""
-        grads: list[Any] = [param.grad for param in self.params]
-        try:
-            same = (
-                list(map(Tensor.stride, grads)) == self.strides
-                and list(map(_dtype, grads)) == self.dtypes
-                and list(map(Tensor.data_ptr, self.params)) == self.addresses
-            )
-        except (TypeError, RuntimeError):  # a gradient is None now, or sparse
-            return None
-        return grads if same and all(param.grad is None for param in self.absent) else None
-
-
-def _traits(group: Mapping[str, Any]) -> tuple[int, bool, bool]:
-    return len(group["params"]), bool(group["fused"]), bool(group.get("momentum"))
-
-
-def _unfit(params: Sequence[Tensor]) -> str | None:
-    """Return why a fused kernel may not touch the parameters and gradients as they lie, or None."""
-    for param in params:
-        grad = param.grad
-        if grad is None:
-            continue
-        if type(param) not in _PLAIN_TENSORS or not is_dense(param):
-            return "a parameter is no dense tensor"
-        if grad.layout != torch.strided:
-            return "a gradient is sparse"
-        if grad.dtype != param.dtype or grad.device != param.device:
-            return "a gradient has another dtype or device than its parameter"
-        if not lie_alike(grad, param):
-            return "a gradient and its parameter lie differently in memory"
-    return None
-
-
-def _prepare(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
-    """Make the state of a group ready for the fused kernel; return why it cannot be, or None."""
-    for param in group["params"]:
-        if param.grad is None:
-            continue
-        state = optimizer.state[param] if group.get("momentum") or param in optimizer.state else {}
-        if group.get("momentum") and state.get("momentum_buffer") is None:
-            if group["dampening"]:  # the first gradient enters the buffer undamped
-                return "a parameter with dampened momentum has its first gradient"
-            # As the kernel makes it, a skipped first step would leave it without content.
-            state["momentum_buffer"] = torch.zeros_like(param)
-        for name, value in state.items():
-            if name == "step" and isinstance(value, Tensor):
-                state[name] = value.to(param.device, torch.float32)
-            elif isinstance(value, Tensor) and (value.dtype != param.dtype or value.device != param.device):
-                return "optimizer state has another dtype or device than its parameter"
-    return None

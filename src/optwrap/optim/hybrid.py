@@ -45,6 +45,11 @@ class HybridOptimizer(Optimizer):
             kernel.step()
         return loss
 
+    def compile_step(self, **kwargs: Any) -> None:
+        """Compile the step of every optimizer."""
+        for kernel in self._kernels:
+            kernel.compile(**kwargs)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizers' state dicts by name."""
         return {name: each.state_dict() for name, each in self.optimizers.items()}

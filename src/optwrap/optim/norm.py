@@ -12,13 +12,13 @@ _CHUNK = 2**21  # elements: a longer float32 sum of squares is off by more than 
 
 
 @torch.no_grad()
-def total_norm(grads: Sequence[Tensor], norm_type: float = 2.0) -> Tensor:
+def norm_of(grads: Sequence[Tensor], norm_type: float = 2.0) -> Tensor:
     """Return the total norm of `grads` as a scalar on their device, without waiting for it.
 
     For norm types up to 2, and inf, it is finite if and only if every gradient is: sums of squares overflow
     in float32 from 1.8e19, in float16 from 256. It is float64 where float32 may be too narrow.
 
-    >>> f"{total_norm([torch.tensor([3e30, 4e30])]):.3g}"
+    >>> f"{norm_of([torch.tensor([3e30, 4e30])]):.3g}"
     '5e+30'
     """
     if not grads:

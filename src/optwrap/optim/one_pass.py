@@ -13,7 +13,7 @@ from torch.optim import optimizer as torch_optimizer
 from optwrap.optim.clip import ClipNorm, ClipValue
 from optwrap.optim.fused import FusedKernel
 from optwrap.optim.loss_scaling import LossScaling
-from optwrap.optim.norm import total_norm
+from optwrap.optim.norm import norm_of
 
 _DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})  # the kernel's divisor is a float32
 _FLOAT32_MAX = torch.finfo(torch.float32).max
@@ -25,11 +25,17 @@ class OnePass:
     After a step the gradients are the true ones: unscaled, weighted, clipped. A skipped step leaves them as the
     backward pass did.
 
+    Args:
+        kernel: steps the optimizer.
+        on_host: whether the host decides, by reading tensors: on the CPU that waits for nothing, and a division
+            that turns out to be by 1 can be left out. None: where the gradients are on the CPU.
+
     Attributes:
         norm: true total norm before clipping of the latest step, a scalar tensor; None if it measured none.
     """
 
-    def __init__(self, kernel: FusedKernel) -> None:
+    def __init__(self, kernel: FusedKernel, on_host: bool | None = None) -> None:
+        self.on_host = on_host
         self.norm: Tensor | None = None
         self._kernel = kernel
 
@@ -60,9 +66,9 @@ class OnePass:
         assert not isinstance(clip, ClipValue)
         self.norm = norm = None
         if clip is not None or scaling is not None or measure:
-            norm = total_norm(grads, 2.0 if clip is None else clip.norm_type)
-        # Reading a CPU tensor waits for nothing, and a division that is known to be by 1 can be left out.
-        decide = self._decide_on_host if grads[0].device.type == "cpu" else self._decide_on_device
+            norm = norm_of(grads, 2.0 if clip is None else clip.norm_type)
+        on_host = grads[0].device.type == "cpu" if self.on_host is None else self.on_host
+        decide = self._decide_on_host if on_host else self._decide_on_device
         divisor, skipped = decide(norm, clip, factor, scaling)
         if skipped is not True:
             self._kernel.scaled_step(divisor, skipped if isinstance(skipped, Tensor) else None)

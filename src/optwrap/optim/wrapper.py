@@ -2,23 +2,20 @@
 
 import contextlib
 import copy
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError
 from optwrap.optim.accumulation import AccumulationWindow
 from optwrap.optim.assignment import Assignment
-from optwrap.optim.clip import ClipNorm, multiply_grads, parse_clip_grad
+from optwrap.optim.clip import parse_clip_grad
 from optwrap.optim.counts import StepCounts
-from optwrap.optim.fused import FusedKernel
-from optwrap.optim.loss_scaling import LossScaling
-from optwrap.optim.norm import total_norm
-from optwrap.optim.one_pass import OnePass
+from optwrap.optim.finish import Finish
+from optwrap.optim.hyperparameters import lr_of, momentum_of
 from optwrap.optim.sync import ParallelModules, no_sync, set_fsdp2_sync
 
 
@@ -31,8 +28,7 @@ class OptimWrapper:
         clip_grad: `{max_norm, norm_type=2, error_if_nonfinite=False}`, `{clip_value}` or None.
 
     Attributes:
-        last_grad_norm: total norm before the latest clipping by norm: a scalar tensor, left on its device.
-        norm_is_due: at which updates (counted from 1) it is measured where nothing clips by norm.
+        norm_is_due: at which updates (from 1) `last_grad_norm` is measured though nothing clips by norm.
         assignments: what each parameter got, where a constructor built the wrapper.
 
     Steps use the fused kernel where there is one, and finish the gradients inside it. That is left alone where the
@@ -57,18 +53,13 @@ class OptimWrapper:
         if type(accumulative_counts) is not int or accumulative_counts < 1:
             raise ConfigError(f"accumulative_counts={accumulative_counts!r}: it must be a whole number from 1 up.")
         self.optimizer = optimizer
-        closure = inspect.signature(optimizer.step).parameters.get("closure")
-        self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self.clip_grad = parse_clip_grad(clip_grad)
         self.assignments: list[Assignment] = []
-        self.last_grad_norm: Tensor | None = None
         self.norm_is_due: Callable[[int], bool] | None = None
         self._window = AccumulationWindow(accumulative_counts)
         self._parallel = ParallelModules()
         self._steps = StepCounts()
-        self._kernel = FusedKernel(optimizer)
-        self._one_pass = OnePass(self._kernel)
-        self._loss_scaling: LossScaling | None = None
+        self._finish = Finish(optimizer)
 
     @property
     def accumulative_counts(self) -> int:
@@ -91,16 +82,33 @@ class OptimWrapper:
         self._steps.settle()
         return self._steps.made
 
+    @updates.setter
+    def updates(self, count: int) -> None:
+        self._steps.made = count
+
     @property
     def skipped_steps(self) -> int:
         """Optimizer steps dropped because of an overflow; waits as `updates` does."""
         self._steps.settle()
         return self._steps.skipped
 
+    @skipped_steps.setter
+    def skipped_steps(self, count: int) -> None:
+        self._steps.skipped = count
+
     @property
     def updates_so_far(self) -> int:
         """Updates, without waiting: a few of the latest may turn out to be skipped steps."""
         return self._steps.made
+
+    @property
+    def last_grad_norm(self) -> Tensor | None:
+        """Total norm before the latest clipping by norm: a scalar tensor, left on its device."""
+        return self._finish.norm
+
+    @last_grad_norm.setter
+    def last_grad_norm(self, norm: Tensor | None) -> None:
+        self._finish.norm = norm
 
     # Training ---------------------------------------------------------------------------------------------
 
@@ -147,16 +155,13 @@ class OptimWrapper:
 
         The gradients are then the finished ones; a skipped step may leave them as the backward pass did.
         """
-        self._check_closure(kwargs)
-        clip, scaling = self.clip_grad, self._loss_scaling
-        grads = None if kwargs else self._one_pass.grads(clip, scaling)
-        if grads is None:
-            skipped: bool | Tensor = self._step_plainly(**kwargs)
-        else:
-            factor = self._window.finish(self._parallel.all)
-            skipped = self._one_pass.step(grads, clip, factor, scaling, self._measures_norm())
-            self.last_grad_norm = self.last_grad_norm if self._one_pass.norm is None else self._one_pass.norm
-        self._steps.count(skipped)
+        measure = self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
+        factor = functools.partial(self._window.finish, self._parallel.all)
+        self._steps.count(self._finish.step(self.clip_grad, factor, measure, kwargs))
+
+    def compile_step(self, **kwargs: Any) -> None:
+        """Compile the optimizer's step, `kwargs` as for torch.compile, instead of using its fused kernel."""
+        self._finish.kernel.compile(**kwargs)
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Zero the gradients, as `optimizer.zero_grad(**kwargs)`."""
@@ -205,11 +210,11 @@ class OptimWrapper:
 
     def get_lr(self) -> dict[str, list[float]]:
         """Return `{'lr': [...]}`, one entry a param group."""
-        return {"lr": [_number(group["lr"]) for group in self.param_groups]}
+        return {"lr": [lr_of(group) for group in self.param_groups]}
 
     def get_momentum(self) -> dict[str, list[float]]:
         """Return `{'momentum': [...]}`, one entry a param group; Adam's is beta1, none is 0."""
-        return {"momentum": [_number(_momentum(group)) for group in self.param_groups]}
+        return {"momentum": [momentum_of(group) for group in self.param_groups]}
 
     # State ------------------------------------------------------------------------------------------------
 
@@ -235,7 +240,7 @@ class OptimWrapper:
             ValueError: the param groups do not fit those of the optimizer.
         """
         state = {name: value for name, value in state_dict.items() if name != "accumulation"}
-        self._kernel.load_state_dict(copy.deepcopy(state))
+        self._finish.kernel.load_state_dict(copy.deepcopy(state))
         accumulation = state_dict.get("accumulation")
         if accumulation is not None:
             self._window.load_state_dict(accumulation, self._params(), self._scale())
@@ -260,41 +265,3 @@ class OptimWrapper:
     def _check_parallel(self) -> None:
         if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
             raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
-
-    def _check_closure(self, step_kwargs: Mapping[str, Any]) -> None:
-        if self._needs_closure and "closure" not in step_kwargs:
-            raise ConfigError(
-                f"{type(self.optimizer).__name__} evaluates the loss again: update_params needs "
-                "step_kwargs={'closure': ...}. Where a task does not give one, choose another optimizer."
-            )
-
-    def _step_plainly(self, **kwargs: Any) -> bool:
-        """Finish the gradients, then step; return whether the step was skipped."""
-        self._finish_grads()
-        self._kernel.step(**kwargs)
-        return False
-
-    def _finish_grads(self) -> None:
-        params = self._params()
-        factor = self._window.finish(self._parallel.all)
-        if factor is not None:
-            multiply_grads([param.grad for param in params if param.grad is not None], factor)
-        if self.clip_grad is not None:
-            norm = self.clip_grad(params)
-            self.last_grad_norm = self.last_grad_norm if norm is None else norm
-        if not isinstance(self.clip_grad, ClipNorm) and self._measures_norm():
-            self.last_grad_norm = total_norm([param.grad for param in params if param.grad is not None])
-
-    def _measures_norm(self) -> bool:
-        return self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
-
-
-def _momentum(group: Mapping[str, Any]) -> Any:
-    if "momentum" in group:
-        return group["momentum"]
-    betas: Sequence[Any] = group.get("betas", (0,))
-    return betas[0]
-
-
-def _number(value: Any) -> float:
-    return value.item() if isinstance(value, torch.Tensor) else value
