@@ -34,6 +34,7 @@ class OptimWrapper:
     Steps use the fused kernel where there is one, and finish the gradients inside it. That is left alone where the
     optimizer is given `fused`, `foreach`, `capturable` or `differentiable`, or has step hooks.
 
+    >>> import torch
     >>> model = nn.Linear(1, 1)
     >>> optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01), accumulative_counts=2)
     >>> for _ in range(4):
