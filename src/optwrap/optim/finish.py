@@ -1,7 +1,7 @@
 """What ends an update: the gradients are finished, then the optimizer steps."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,7 @@ class Finish:
     def step(
         self,
         clip: ClipNorm | ClipValue | None,
-        factor: Callable[[], Tensor | None],
+        factor: Tensor | None,
         measure: bool,
         kwargs: Mapping[str, Any],
     ) -> bool | Tensor:
@@ -43,7 +43,7 @@ class Finish:
 
         Args:
             clip: how to clip.
-            factor: called once, what to multiply the gradients by.
+            factor: what to multiply the gradients by.
             measure: whether to measure the norm even if nothing needs it.
             kwargs: passed to the optimizer's step.
 
@@ -51,9 +51,12 @@ class Finish:
             ConfigError: the optimizer needs a closure.
         """
         self._check_closure(kwargs)
+        if clip is None and factor is None and self.scaling is None and not measure:
+            self.kernel.step(**kwargs)
+            return False
         grads = None if kwargs else self._one_pass.grads(clip, self.scaling)
         if grads is not None:
-            skipped = self._one_pass.step(grads, clip, factor(), self.scaling, measure)
+            skipped = self._one_pass.step(grads, clip, factor, self.scaling, measure)
             self._remember(self._one_pass.norm)
             return skipped
         finish = partial(self._finish_grads, clip, factor, measure)
@@ -63,13 +66,10 @@ class Finish:
             return False
         return self.scaling.step_plainly(self.kernel, finish, **kwargs)
 
-    def _finish_grads(
-        self, clip: ClipNorm | ClipValue | None, factor: Callable[[], Tensor | None], measure: bool
-    ) -> None:
+    def _finish_grads(self, clip: ClipNorm | ClipValue | None, factor: Tensor | None, measure: bool) -> None:
         params = self.kernel.params
-        times = factor()
-        if times is not None:
-            multiply_grads([param.grad for param in params if param.grad is not None], times)
+        if factor is not None:
+            multiply_grads([param.grad for param in params if param.grad is not None], factor)
         if clip is not None:
             self._remember(clip(params))
         if measure and not isinstance(clip, ClipNorm):

@@ -69,14 +69,10 @@ class FusedKernel:
         return [param for group in self.optimizer.param_groups for param in group["params"]]
 
     @property
-    def devices(self) -> frozenset[torch.device]:
-        """Devices of the parameters that `grads` last found to have a gradient."""
-        return self._layout.devices if self._layout is not None else frozenset()
-
-    @property
-    def dtypes(self) -> frozenset[torch.dtype]:
-        """Their dtypes."""
-        return frozenset(self._layout.dtypes) if self._layout is not None else frozenset()
+    def kinds(self) -> tuple[frozenset[torch.device], frozenset[torch.dtype]]:
+        """Devices and dtypes of the gradients that `grads` last returned."""
+        assert self._layout is not None
+        return self._layout.kinds
 
     def grads(self) -> list[Tensor] | None:
         """Return the gradients if the fused kernel may make this step, else None."""

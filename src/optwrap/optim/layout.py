@@ -43,7 +43,7 @@ class Layout:
     addresses: list[int]
     strides: list[tuple[int, ...]]  # of the gradients
     dtypes: list[torch.dtype]
-    devices: frozenset[torch.device]
+    kinds: tuple[frozenset[torch.device], frozenset[torch.dtype]]
 
     @classmethod
     def of(cls, optimizer: Optimizer, params: Sequence[Tensor]) -> "Layout":
@@ -57,7 +57,7 @@ class Layout:
             addresses=[param.data_ptr() for param in present],
             strides=[param.grad.stride() for param in present if param.grad is not None],
             dtypes=[param.dtype for param in present],
-            devices=frozenset(param.device for param in present),
+            kinds=(frozenset(p.device for p in present), frozenset(p.dtype for p in present)),
         )
 
     def is_of(self, optimizer: Optimizer) -> bool:

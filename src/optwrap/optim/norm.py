@@ -41,11 +41,14 @@ def _norm_on_cpu(grads: Sequence[Tensor]) -> Tensor:
     # A dot product reads memory 1.2 to 1.6 times as fast as a vector norm.
     flat = [_flatten(grad) for grad in grads]
     small = [grad for grad in flat if grad.numel() < _SMALL]
-    large = [grad for grad in flat if grad.numel() >= _SMALL]
     if small:
-        large.append(torch.cat(small))
-    squares = [torch.dot(chunk, chunk) for grad in large for chunk in grad.split(_CHUNK)]
-    return torch.stack(squares).sum(dtype=torch.float64).sqrt()
+        flat = [grad for grad in flat if grad.numel() >= _SMALL]
+        flat.append(torch.cat(small))
+    total = 0.0
+    for grad in flat:
+        chunks = (grad,) if grad.numel() <= _CHUNK else grad.split(_CHUNK)
+        total += sum(torch.dot(chunk, chunk).item() for chunk in chunks)
+    return torch.full((), math.sqrt(total) if total >= 0 else total, dtype=torch.float64)  # NaN has no order
 
 
 def _flatten(grad: Tensor) -> Tensor:
@@ -55,6 +58,7 @@ def _flatten(grad: Tensor) -> Tensor:
 
 
 def _in_float64(grads: Sequence[Tensor], norm_type: float) -> Tensor:
-    norms = torch._foreach_norm(list(grads), norm_type, dtype=torch.float64)
+    filled = [grad for grad in grads if grad.numel()] or [grads[0].new_zeros(1)]  # nothing has no largest element
+    norms = torch._foreach_norm(filled, norm_type, dtype=torch.float64)
     first = norms[0].device
     return torch.linalg.vector_norm(torch.stack([norm.to(first, non_blocking=True) for norm in norms]), norm_type)

@@ -46,7 +46,7 @@ class OnePass:
         grads = self._kernel.grads()
         if not grads:  # without a gradient there is no overflow to look for
             return None
-        devices, dtypes = self._kernel.devices, self._kernel.dtypes
+        devices, dtypes = self._kernel.kinds
         # GradScaler refuses float16 gradients; the plain path lets it say so.
         suited = len(devices) == 1 and dtypes <= _DTYPES and not (scaling and torch.float16 in dtypes)
         return grads if suited else None
@@ -82,12 +82,13 @@ class OnePass:
         if scaling is not None:
             multiplier /= scaling.scaler.get_scale()
         if norm is not None:
-            true_norm = norm.item() * multiplier
-            self.norm = torch.tensor(true_norm)
+            held_norm = norm.item()
+            true_norm = held_norm * multiplier
+            self.norm = torch.full((), true_norm)
             if scaling is not None:
                 scaling.show(norm)
                 scaling.update()
-                if not math.isfinite(norm.item()):
+                if not math.isfinite(held_norm):
                     return None, True
             if clip is not None and math.isfinite(clip.max_norm):
                 coefficient = clip.max_norm / (true_norm + 1e-6)
@@ -95,7 +96,7 @@ class OnePass:
         if multiplier == 1:
             return None, False
         divisor = math.inf if multiplier == 0 else 1 / multiplier
-        return torch.tensor(math.inf if divisor > _FLOAT32_MAX else divisor), False
+        return torch.full((), math.inf if divisor > _FLOAT32_MAX else divisor), False
 
     def _decide_on_device(
         self, norm: Tensor | None, clip: ClipNorm | None, factor: Tensor | None, scaling: LossScaling | None

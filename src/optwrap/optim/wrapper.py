@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -147,8 +146,11 @@ class OptimWrapper:
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Differentiate `loss` and count one micro-batch; gradients are averaged only if it updates."""
         self._window.counts.check_room()
-        with no_sync(() if self.should_sync() else self._parallel.all or ()):
+        if not self._parallel.all or self.should_sync():
             loss.backward(**kwargs)
+        else:
+            with no_sync(self._parallel.all):
+                loss.backward(**kwargs)
         self._window.count()
 
     def step(self, **kwargs: Any) -> None:
@@ -157,7 +159,7 @@ class OptimWrapper:
         The gradients are then the finished ones; a skipped step may leave them as the backward pass did.
         """
         measure = self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
-        factor = functools.partial(self._window.finish, self._parallel.all)
+        factor = self._window.finish(self._parallel.all)
         self._steps.count(self._finish.step(self.clip_grad, factor, measure, kwargs))
 
     def compile_step(self, **kwargs: Any) -> None:
