@@ -316,6 +316,20 @@ def test_the_parts_of_a_hybrid_are_fused_and_guarded_too():
     torch.testing.assert_close(got, train(False)[1])
 
 
+def test_parameters_exchanged_in_a_param_group_are_noticed():
+    def train(fused):
+        first, second = param(4), param(3)
+        wrapper = OptimWrapper(SGD([first], fused=fused, **ARGS[SGD]), clip_grad={"max_norm": 0.1})
+        for weight in (first, second):
+            wrapper.param_groups[0]["params"] = [weight]
+            for seed in range(2):
+                weight.grad = grad_of(weight, seed)
+                wrapper.step()
+        return [first.detach(), second.detach()]
+
+    torch.testing.assert_close(train(None), train(False))
+
+
 def test_the_reason_for_a_plain_step_is_logged_once(caplog):
     caplog.set_level(logging.INFO)
     run(contiguous_gradient, SGD, None, OptimWrapper)

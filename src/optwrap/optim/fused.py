@@ -85,7 +85,9 @@ class FusedKernel:
 
     def step(self, **kwargs: Any) -> None:
         """Step, with the plain loop where the fused kernel would be wrong."""
-        if self._compiled is not None and self._has_stepped and not kwargs:
+        if self._layout is not None and not kwargs and self.grads() is not None:
+            self.optimizer.step()
+        elif self._compiled is not None and self._has_stepped and not kwargs:
             self._compiled()
         elif not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
             self.optimizer.step(**kwargs)
@@ -119,6 +121,7 @@ class FusedKernel:
             group["lr"] = torch.as_tensor(group["lr"])
             if group.get("fused"):
                 group["fused"] = False
+        self._layout = None
         # The class's own step: schedulers replace the optimizer's by one that dynamo does not trace. The first
         # step is not compiled: it creates the state.
         self._compiled = torch.compile(partial(type(self.optimizer).step, self.optimizer), **kwargs)

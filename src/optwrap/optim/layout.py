@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -36,7 +36,9 @@ def align_strides(optimizer: Optimizer) -> None:
 class Layout:
     """Where parameters lay when everything was looked at; only what may change since is compared in a step."""
 
-    groups: list[tuple[dict[str, Any], int, bool, bool]]
+    groups: list[dict[str, Any]]
+    lists: list[list[Tensor]]  # their parameters; kept, so that no new list takes the identity of an old one
+    traits: list[tuple[Any, ...]]
     state: object
     params: list[Tensor]
     absent: list[Tensor]  # parameters that had no gradient
@@ -50,7 +52,9 @@ class Layout:
         """Remember how the parameters that have a gradient lie now, and those that have none."""
         present = [param for param in params if param.grad is not None]
         return cls(
-            groups=[(group, *_traits(group)) for group in optimizer.param_groups],
+            groups=list(optimizer.param_groups),
+            lists=[group["params"] for group in optimizer.param_groups],
+            traits=[_traits(group) for group in optimizer.param_groups],
             state=optimizer.state,
             params=present,
             absent=[param for param in params if param.grad is None],
@@ -66,10 +70,8 @@ class Layout:
         return (
             self.state is optimizer.state
             and len(groups) == len(self.groups)
-            and all(
-                group is known and _traits(group) == tuple(traits)
-                for group, (known, *traits) in zip(groups, self.groups, strict=True)
-            )
+            and all(map(is_, groups, self.groups))
+            and [_traits(group) for group in groups] == self.traits
         )
 
     def grads(self) -> list[Tensor] | None:
@@ -86,8 +88,8 @@ class Layout:
         return grads if same and all(param.grad is None for param in self.absent) else None
 
 
-def _traits(group: Mapping[str, Any]) -> tuple[int, bool, bool]:
-    return len(group["params"]), bool(group["fused"]), bool(group.get("momentum"))
+def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:
+    return id(group["params"]), len(group["params"]), group["fused"], bool(group.get("momentum"))
 
 
 def unfit(params: Sequence[Tensor]) -> str | None:
