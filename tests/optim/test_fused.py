@@ -41,6 +41,17 @@ def moved_to_channels_last(build):
     return [weight]
 
 
+def moved_while_gradients_stay(build):
+    weight = param(4, 3, 2, 2)
+    step = build([weight])
+    for seed in range(4):
+        if seed == 2:
+            weight.data = weight.data.to(memory_format=torch.channels_last)
+        weight.grad = grad_of(weight, seed)
+        step()
+    return [weight]
+
+
 def parameter_with_gaps(build):
     base = torch.linspace(-1, 1, 8)
     weight = nn.Parameter(base[:4])
@@ -131,6 +142,7 @@ TRAPS = [
     (Adagrad, contiguous_gradient),
     (SGD, moved_to_channels_last),
     (AdamW, moved_to_channels_last),
+    (SGD, moved_while_gradients_stay),
     (SGD, parameter_with_gaps),
     (AdamW, parameter_with_gaps),
     (SGD, expanded_gradient),

@@ -107,6 +107,19 @@ def test_gradients_beyond_the_square_root_of_float32_are_clipped_and_no_overflow
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+@pytest.mark.parametrize("clip_grad", [None, {"max_norm": 1.0}])
+def test_one_bad_gradient_under_loss_scaling_skips_the_step(clip_grad, bad):
+    weight = nn.Parameter(torch.ones(3))
+    wrapper = AmpOptimWrapper(SGD([weight], lr=1.0, momentum=0.9), clip_grad=clip_grad, **SCALED)
+    wrapper.loss_scaler.scale(torch.zeros(()))
+    weight.grad = torch.tensor([1.0, bad, 2.0])
+    wrapper.step()
+    assert (wrapper.updates, wrapper.skipped_steps) == (0, 1)
+    assert weight.tolist() == [1.0] * 3
+    assert wrapper.loss_scaler.get_scale() == 512
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
 def test_without_loss_scaling_a_bad_gradient_does_what_torchs_clip_does(bad):
     def train(fused):
         weight = nn.Parameter(torch.ones(3))
