@@ -8,6 +8,7 @@ installed is left out, by name.
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--seconds", type=float, default=10.0, help="time for each row of a table (default: 10)")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count only this thread's time: with --threads 1 on a busy machine"
+    )
     parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks"), help="where the tables go")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in BENCHMARKS]
@@ -48,7 +52,8 @@ def main() -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: there is no CUDA device here")
     torch.set_num_threads(args.threads)
-    timer = Timer(torch.device(args.device), args.seconds)
+    clock = time.thread_time if args.cpu_time else time.perf_counter
+    timer = Timer(torch.device(args.device), args.seconds, clock)
     machine = describe(timer)
     print("\n".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
     args.folder.mkdir(parents=True, exist_ok=True)

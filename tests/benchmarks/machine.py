@@ -20,6 +20,7 @@ def describe(timer: Timer) -> dict[str, str]:
         "device": torch.cuda.get_device_name() if timer.device.type == "cuda" else _processor(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
+        "clock": timer.clock.__name__,
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "in-place bandwidth": f"{bandwidth(timer) / 1e9:.1f} GB/s",
     }
@@ -30,7 +31,7 @@ def describe(timer: Timer) -> dict[str, str]:
 def bandwidth(timer: Timer) -> float:
     """Return bytes a second that an in-place multiplication reads and writes: the bound of an optimizer step."""
     memory = torch.ones(_ELEMENTS, device=timer.device)
-    times = Timer(timer.device, 2.0).run({"mul": lambda: memory.mul_(1.0)})
+    times = Timer(timer.device, 2.0, timer.clock).run({"mul": lambda: memory.mul_(1.0)})
     return 2 * memory.nbytes / times.seconds("mul").median
 
 

@@ -47,20 +47,21 @@ class Times:
 
 @dataclass(frozen=True)
 class Timer:
-    """Runs cases in turn for about `seconds` in all, on `device`."""
+    """Runs cases in turn for about `seconds` in all, on `device`; `clock` returns the time in seconds."""
 
     device: torch.device
     seconds: float
+    clock: Callable[[], float] = time.perf_counter
 
     def run(self, cases: Mapping[str, Case], prepare: Case = lambda: None, repeat: int = 1) -> Times:
         """Time `repeat` calls of each case a round, `prepare` before them untimed; the first rounds warm up."""
         rounds: dict[str, list[float]] = {name: [] for name in cases}
-        start = time.perf_counter()
+        start = self.clock()
         self._round(cases, prepare, repeat)
-        if time.perf_counter() - start < self.seconds / 5:
-            start = time.perf_counter()
+        if self.clock() - start < self.seconds / 5:
+            start = self.clock()
             self._round(cases, prepare, repeat)
-        count = max(3, min(300, round(self.seconds / (time.perf_counter() - start))))
+        count = max(3, min(300, round(self.seconds / (self.clock() - start))))
         for _ in range(count):
             for name, seconds in self._round(cases, prepare, repeat).items():
                 rounds[name].append(seconds)
@@ -71,11 +72,11 @@ class Timer:
         for name, case in cases.items():
             prepare()
             self._wait()
-            start = time.perf_counter()
+            start = self.clock()
             for _ in range(repeat):
                 case()
             self._wait()
-            seconds[name] = (time.perf_counter() - start) / repeat
+            seconds[name] = (self.clock() - start) / repeat
         return seconds
 
     def _wait(self) -> None:
