@@ -77,6 +77,15 @@ def assert_equal() -> Callable[[nn.Module, nn.Module], None]:
 
 
 @pytest.fixture
+def assert_close() -> Callable[[nn.Module, nn.Module], None]:
+    def check(first: nn.Module, second: nn.Module) -> None:
+        """Every parameter and buffer, looked up by name, is the same to float32's tolerance."""
+        torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=1e-5, atol=1e-6)
+
+    return check
+
+
+@pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """Run `python train.py *overrides` in this process; return its run folder."""
 

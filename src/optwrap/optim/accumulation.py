@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from optwrap.optim.weighted import WeightedWindow
 
 
 class AccumulationWindow:
-    """Normalises the losses of a window, by its length or by their weights, over the parameters `params`."""
+    """Normalises the losses of a window, by its length or by their weights."""
 
     def __init__(self, accumulative_counts: int) -> None:
         self.counts = MicroBatches(accumulative_counts)
@@ -25,7 +25,7 @@ class AccumulationWindow:
         self,
         loss: Tensor,
         weight: float | Tensor | None,
-        params: Sequence[Tensor],
+        params: Callable[[], Sequence[Tensor]],
         parallel: Sequence[nn.Module] | None,
     ) -> Tensor:
         """Return the loss to differentiate.
@@ -42,7 +42,7 @@ class AccumulationWindow:
             return self._weighted.weigh(loss, weight, parallel)
         length = self.counts.window_length()
         if self.counts.held and length != self._length:  # a resumed run's plan may be another one
-            multiply_grads(_grads(params), torch.tensor(self._length / length))
+            multiply_grads(_grads(params()), torch.tensor(self._length / length))
         self._length = length
         return loss if length == 1 else loss / length
 
@@ -51,11 +51,13 @@ class AccumulationWindow:
         self._weighted.count()
         self.counts.advance()
 
-    def finish(self, params: Sequence[Tensor], parallel: Sequence[nn.Module] | None) -> None:
-        """Make the gradients of a weighted window their mean over items."""
-        if self._weighted.total is not None:
-            multiply_grads(_grads(params), self._weighted.factor(parallel))
-            self._weighted.clear()
+    def finish(self, parallel: Sequence[nn.Module] | None) -> Tensor | None:
+        """End a window; return what makes its gradients the mean over items, None where they are means."""
+        if self._weighted.total is None:
+            return None
+        factor = self._weighted.factor(parallel)
+        self._weighted.clear()
+        return factor
 
     def clear(self) -> None:
         """Forget what the gradients held: they have been zeroed."""

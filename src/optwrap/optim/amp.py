@@ -13,6 +13,7 @@ from torch.amp.autocast_mode import is_autocast_available
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError, did_you_mean
+from optwrap.optim.loss_scaling import LossScaling
 from optwrap.optim.wrapper import OptimWrapper
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ class AmpOptimWrapper(OptimWrapper):
         device_type: 'cuda', 'cpu', ...; None: that of the optimizer's parameters.
         cache_enabled: whether autocast caches cast weights.
 
-    A step whose scaled gradients overflowed is dropped and counted in `skipped_steps`.
+    A step whose scaled gradients overflowed is dropped and counted in `skipped_steps`. With a fused kernel that is
+    decided on the device, and the host learns of it a few steps later.
     Source: Micikevicius et al., Mixed Precision Training, 2018.
     """
 
@@ -59,9 +61,7 @@ class AmpOptimWrapper(OptimWrapper):
                     "so this would stop a healthy run. Set it to false, or compute in bfloat16."
                 )
             self.loss_scaler = GradScaler(self.device_type, **_scaler_arguments(loss_scale))
-            # Handed to the fused kernels, an overflow in the first step leaves SGD's momentum buffers
-            # uninitialised; without this flag GradScaler decides on the host and does not call `step`.
-            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+            self._finish.scaling = LossScaling(self.loss_scaler, self.static_scale)
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -78,27 +78,6 @@ class AmpOptimWrapper(OptimWrapper):
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Differentiate the scaled loss and count one micro-batch."""
         super().backward(loss if self.loss_scaler is None else self.loss_scaler.scale(loss), **kwargs)
-
-    def step(self, **kwargs: Any) -> None:
-        """Unscale and finish the gradients, step unless they overflowed, and move a dynamic scale."""
-        if self.loss_scaler is None or all(param.grad is None for param in self._params()):
-            super().step(**kwargs)  # without a gradient there is no overflow to look for
-            return
-        self._check_closure(kwargs)
-        stepped: list[bool] = []
-        self.loss_scaler.unscale_(self.optimizer)
-        self._finish_grads()
-        hook = self.optimizer.register_step_post_hook(lambda *_: stepped.append(True))
-        try:
-            self.loss_scaler.step(self.optimizer, **kwargs)
-        except BaseException:
-            self.loss_scaler.update(self._scale())  # else it would refuse every later step
-            raise
-        finally:
-            hook.remove()
-        self.loss_scaler.update(self.static_scale)
-        self.updates += bool(stepped)  # an optimizer that calls its parent's step runs the hook twice
-        self.skipped_steps += not stepped
 
     def state_dict(self) -> dict[str, Any]:
         """Return OptimWrapper's state dict and, with loss scaling, `loss_scaler`."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
 
 from optwrap.errors import ConfigError, did_you_mean
+from optwrap.optim.norm import norm_of
 
 
 @dataclass(frozen=True)
@@ -21,27 +22,25 @@ class ClipNorm:
     error_if_nonfinite: bool = False
 
     def __call__(self, params: Iterable[Tensor]) -> Tensor:
-        """Clip in place; return the total norm before clipping, on the gradients' device."""
+        """Clip in place; return the total norm before clipping, on the gradients' device.
+
+        Raises:
+            RuntimeError: the norm is not finite, and `error_if_nonfinite` is set (which waits for the device).
+        """
         params = list(params)
-        if not math.isfinite(self.max_norm):  # only measures; inf / inf would be NaN
-            return total_norm(params, self.norm_type, self.error_if_nonfinite)
-        if not any(_is_half(param.grad) for param in params):
-            return clip_grad_norm_(params, self.max_norm, self.norm_type, self.error_if_nonfinite)
-        total = total_norm(params, self.norm_type, self.error_if_nonfinite)
-        clip_grads_with_norm_(params, self.max_norm, total)
-        return total
+        norm = total_norm(params, self.norm_type)
+        if self.error_if_nonfinite and not norm.isfinite():
+            raise RuntimeError(f"The total norm of the gradients is non-finite: {norm.item()}.")
+        if math.isfinite(self.max_norm):  # else it only measures; inf / inf would be NaN
+            clip_grads_with_norm_(params, self.max_norm, norm)
+        return norm
 
 
-def total_norm(params: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
-    """Return the total norm of the gradients, half-precision ones summed in float32: theirs ends at 65,504."""
+def total_norm(params: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
+    """Return the total norm of the gradients of `params`, in float32 unless a gradient is float64."""
     grads = [param.grad for param in params if param.grad is not None]
-    if any(_is_half(grad) for grad in grads):
-        grads = [torch.linalg.vector_norm(grad, norm_type, dtype=torch.float32) for grad in grads]
-    return get_total_norm(grads, norm_type, error_if_nonfinite)
-
-
-def _is_half(grad: Tensor | None) -> bool:
-    return grad is not None and grad.dtype in (torch.float16, torch.bfloat16)
+    norm = norm_of(grads, norm_type)
+    return norm if any(grad.dtype == torch.float64 for grad in grads) else norm.float()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
-"""Counting micro-batches: where accumulation windows begin, end and update."""
+"""Counting micro-batches and steps: where accumulation windows begin, end and update, and what came of it."""
 
 import logging
+from collections import deque
+
+import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -68,3 +72,49 @@ class MicroBatches:
                 f"All {self.maximum} micro-batches (max_counts) are done; call initialize_count_status for a "
                 "further run."
             )
+
+
+class StepCounts:
+    """Steps made and skipped. On CUDA the device decides, and the host learns of it without waiting.
+
+    What came of a step is read `LAG` steps later, by when the device is done with it; always at the same step, so
+    that runs repeat. Until then it counts as made. `settle` reads all of them, and waits.
+    """
+
+    LAG = 8
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.skipped = 0
+        self._pending: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
+
+    @property
+    def total(self) -> int:
+        """Steps so far, skipped ones included."""
+        return self.made + self.skipped
+
+    def count(self, skipped: bool | Tensor) -> None:
+        """Count a step; a tensor is 1 where it was skipped, and is read later."""
+        if not isinstance(skipped, Tensor):
+            self.made += not skipped
+            self.skipped += skipped
+            return
+        self.made += 1
+        on_host = skipped.to("cpu", non_blocking=True)
+        copied = torch.cuda.current_stream(skipped.device).record_event() if skipped.is_cuda else None
+        self._pending.append((on_host, copied))
+        if len(self._pending) > self.LAG:
+            self._read()
+
+    def settle(self) -> None:
+        """Wait for the device and learn what came of every step."""
+        while self._pending:
+            self._read()
+
+    def _read(self) -> None:
+        on_host, copied = self._pending.popleft()
+        if copied is not None:
+            copied.synchronize()
+        skipped = int(on_host.item())
+        self.made -= skipped
+        self.skipped += skipped

@@ -12,7 +12,7 @@ from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import plain
 from optwrap.optim.assignment import Assignment, param_groups
 from optwrap.optim.constructors import DefaultOptimWrapperConstructor, build_optimizer, check_trainable
-from optwrap.optim.layout import align_strides
+from optwrap.optim.fused import FusedKernel
 from optwrap.optim.params import NamedParam, walk
 from optwrap.optim.rules import ParamwiseRules, assign, check_matches
 from optwrap.optim.wrapper import OptimWrapper
@@ -31,6 +31,7 @@ class HybridOptimizer(Optimizer):
 
     def __init__(self, optimizers: Mapping[str, Optimizer]) -> None:
         self.optimizers = dict(optimizers)
+        self._kernels = [FusedKernel(each) for each in self.optimizers.values()]
         super().__init__([group for each in self.optimizers.values() for group in each.param_groups], {})
 
     @torch.no_grad()
@@ -40,9 +41,14 @@ class HybridOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for each in self.optimizers.values():
-            each.step()
+        for kernel in self._kernels:
+            kernel.step()
         return loss
+
+    def compile_step(self, **kwargs: Any) -> None:
+        """Compile the step of every optimizer."""
+        for kernel in self._kernels:
+            kernel.compile(**kwargs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizers' state dicts by name."""
@@ -58,9 +64,8 @@ class HybridOptimizer(Optimizer):
             raise KeyError(
                 f"The state dict holds {sorted(state_dict)}, the optimizers are {sorted(self.optimizers)}."
             )
-        for name, each in self.optimizers.items():
-            each.load_state_dict(state_dict[name])
-            align_strides(each)
+        for name, kernel in zip(self.optimizers, self._kernels, strict=True):
+            kernel.load_state_dict(state_dict[name])
         # Loading gave the optimizers new dicts as groups.
         self.param_groups = [group for each in self.optimizers.values() for group in each.param_groups]
 

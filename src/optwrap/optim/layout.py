@@ -1,13 +1,128 @@
-"""How optimizer state lies in memory."""
+"""How parameters, gradients and optimizer state lie in memory, and whether a fused kernel may walk them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter, is_
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+PLAIN_TENSORS = (Tensor, nn.Parameter)  # not DTensor, nor what FSDP1 flattens
+_dtype = attrgetter("dtype")
+
+
+def lie_alike(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors of one shape have their elements in the same order in memory."""
+    strides = zip(first.shape, first.stride(), second.stride(), strict=True)
+    return all(size == 1 or one == other for size, one, other in strides)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one piece of memory, in any order of dimensions."""
+    return tensor.layout == torch.strided and lie_alike(tensor, torch.empty_like(tensor, device="meta"))
 
 
 def align_strides(optimizer: Optimizer) -> None:
-    """Lay loaded state out as its parameters are: fused CPU kernels walk both as flat memory."""
+    """Lay state out as its parameters are: fused CPU kernels walk both as flat memory."""
     for param, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == param.shape and value.stride() != param.stride():
                 state[name] = torch.empty_like(param, dtype=value.dtype).copy_(value)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where parameters lay when everything was looked at; only what may change since is compared in a step."""
+
+    groups: list[dict[str, Any]]
+    lists: list[list[Tensor]]  # their parameters; kept, so that no new list takes the identity of an old one
+    traits: list[tuple[Any, ...]]
+    state: object
+    params: list[Tensor]
+    absent: list[Tensor]  # parameters that had no gradient
+    addresses: list[int]
+    strides: list[tuple[int, ...]]  # of the gradients
+    dtypes: list[torch.dtype]
+    kinds: tuple[frozenset[torch.device], frozenset[torch.dtype]]
+
+    @classmethod
+    def of(cls, optimizer: Optimizer, params: Sequence[Tensor]) -> "Layout":
+        """Remember how the parameters that have a gradient lie now, and those that have none."""
+        present = [param for param in params if param.grad is not None]
+        return cls(
+            groups=list(optimizer.param_groups),
+            lists=[group["params"] for group in optimizer.param_groups],
+            traits=[_traits(group) for group in optimizer.param_groups],
+            state=optimizer.state,
+            params=present,
+            absent=[param for param in params if param.grad is None],
+            addresses=[param.data_ptr() for param in present],
+            strides=[param.grad.stride() for param in present if param.grad is not None],
+            dtypes=[param.dtype for param in present],
+            kinds=(frozenset(p.device for p in present), frozenset(p.dtype for p in present)),
+        )
+
+    def is_of(self, optimizer: Optimizer) -> bool:
+        """Whether param groups and state are still those that were looked at."""
+        groups = optimizer.param_groups
+        return (
+            self.state is optimizer.state
+            and len(groups) == len(self.groups)
+            and all(map(is_, groups, self.groups))
+            and [_traits(group) for group in groups] == self.traits
+        )
+
+    def grads(self) -> list[Tensor] | None:
+        """Return the gradients if everything lies as it did. Plain maps: this runs in every step."""
+        grads: list[Any] = [param.grad for param in self.params]
+        try:
+            same = (
+                list(map(Tensor.stride, grads)) == self.strides
+                and list(map(_dtype, grads)) == self.dtypes
+                and list(map(Tensor.data_ptr, self.params)) == self.addresses
+            )
+        except (TypeError, RuntimeError):  # a gradient is None now, or sparse
+            return None
+        return grads if same and all(param.grad is None for param in self.absent) else None
+
+
+def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:
+    return id(group["params"]), len(group["params"]), group["fused"], bool(group.get("momentum"))
+
+
+def unfit(params: Sequence[Tensor]) -> str | None:
+    """Return why a fused kernel may not touch the parameters and gradients as they lie, or None."""
+    for param in params:
+        grad = param.grad
+        if grad is None:
+            continue
+        if type(param) not in PLAIN_TENSORS or not is_dense(param):
+            return "a parameter is no dense tensor"
+        if grad.layout != torch.strided:
+            return "a gradient is sparse"
+        if grad.dtype != param.dtype or grad.device != param.device:
+            return "a gradient has another dtype or device than its parameter"
+        if not lie_alike(grad, param):
+            return "a gradient and its parameter lie differently in memory"
+    return None
+
+
+def prepare(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
+    """Make the state of a group ready for the fused kernel; return why it cannot be, or None."""
+    for param in group["params"]:
+        if param.grad is None:
+            continue
+        state = optimizer.state[param] if group.get("momentum") or param in optimizer.state else {}
+        if group.get("momentum") and state.get("momentum_buffer") is None:
+            if group["dampening"]:  # the first gradient enters the buffer undamped
+                return "a parameter with dampened momentum has its first gradient"
+            # As the kernel makes it, a skipped first step would leave it without content.
+            state["momentum_buffer"] = torch.zeros_like(param)
+        for name, value in state.items():
+            if name == "step" and isinstance(value, Tensor):
+                state[name] = value.to(param.device, torch.float32)
+            elif isinstance(value, Tensor) and (value.dtype != param.dtype or value.device != param.device):
+                return "optimizer state has another dtype or device than its parameter"
+    return None

@@ -15,7 +15,7 @@ from optwrap.optim.wrapper_dict import OptimWrapperDict
 
 logger = logging.getLogger(__name__)
 
-_NOT_OPTIONS = frozenset({"params", "param_names"})
+_NOT_OPTIONS = frozenset({"params", "param_names", "fused", "foreach"})  # how a run steps is its own choice
 
 
 @dataclass(frozen=True)

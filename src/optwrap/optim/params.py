@@ -1,7 +1,7 @@
 """Walk a model: each parameter once, with its plain name, its owner and the owner's parent."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -11,8 +11,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 _TRANSPARENT_ATTRIBUTES = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 
 
-@dataclass(frozen=True)
-class NamedParam:
+class NamedParam(NamedTuple):
     """A parameter as rules see it.
 
     `name` is that of the plain model (no `module.`, `_orig_mod.` or `_checkpoint_wrapped_module.`); `owner`
@@ -35,23 +34,16 @@ def walk(model: nn.Module) -> list[NamedParam]:
     >>> [param.name for param in walk(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))]
     ['0.weight', '0.bias', '1.weight', '1.bias']
     """
-    modules: dict[str, _Place] = {}
-    first: dict[int, NamedParam] = {}
-    aliases: dict[int, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        place = modules[path] = _place(path, module, modules)
-        for attribute, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
-            name = _join(place.prefix, attribute)
-            if id(tensor) in first:
-                aliases.setdefault(id(tensor), []).append(name)
-            else:
-                attribute = place.parametrizes or attribute
-                first[id(tensor)] = NamedParam(name, tensor, place.owner, attribute, place.parent)
-    return [replace(p, aliases=tuple(aliases[key])) if key in aliases else p for key, p in first.items()]
+    found = _Found({}, {})
+    root = _Place("", model, None)
+    _visit(model, root, root, found)
+    return [
+        param._replace(aliases=tuple(found.aliases[key])) if key in found.aliases else param
+        for key, param in found.params.items()
+    ]
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a module stands: its plain name, and what owns its parameters."""
 
     prefix: str
@@ -60,18 +52,32 @@ class _Place:
     parametrizes: str | None = None
 
 
-def _place(path: str, module: nn.Module, modules: Mapping[str, _Place]) -> _Place:
-    if not path:
-        return _Place("", module, None)
-    parent_path, _, attribute = path.rpartition(".")
-    parent = modules[parent_path]
+class _Found(NamedTuple):
+    """Parameters and their further names, by the identity of the tensor."""
+
+    params: dict[int, NamedParam]
+    aliases: dict[int, list[str]]
+
+
+def _visit(module: nn.Module, place: _Place, above: _Place, found: _Found) -> None:
+    # Over the dictionaries themselves: named_modules and named_parameters take several times as long.
+    for attribute, tensor in module._parameters.items():
+        if tensor is None:
+            continue
+        name = _join(place.prefix, attribute)
+        if id(tensor) in found.params:
+            found.aliases.setdefault(id(tensor), []).append(name)
+        else:
+            attribute = place.parametrizes or attribute
+            found.params[id(tensor)] = NamedParam(name, tensor, place.owner, attribute, place.parent)
+    for attribute, child in module._modules.items():
+        if child is not None and (child._parameters or child._modules):
+            _visit(child, _place(child, attribute, place, above), place, found)
+
+
+def _place(module: nn.Module, attribute: str, parent: _Place, above: _Place) -> _Place:
     if isinstance(module, ParametrizationList):  # at `owner.parametrizations.attribute`
-        return _Place(
-            _join(parent.prefix, attribute),
-            modules[parent_path.rpartition(".")[0]].owner,
-            parent.parent,
-            attribute,
-        )
+        return _Place(_join(parent.prefix, attribute), above.owner, parent.parent, attribute)
     prefix = parent.prefix if _is_transparent(parent.owner, attribute) else _join(parent.prefix, attribute)
     return _Place(prefix, module, parent.owner)
 
@@ -82,10 +88,16 @@ def submodules(model: nn.Module) -> dict[str, nn.Module]:
     >>> list(submodules(nn.DataParallel(nn.Sequential(nn.ReLU()))))
     ['', '0']
     """
-    places: dict[str, _Place] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        places[path] = _place(path, module, places)
-    return {place.prefix: place.owner for place in places.values()}  # the innermost of a name comes last
+    root = _Place("", model, None)
+    return {
+        place.prefix: place.owner for place in _places(model, root, root)
+    }  # the innermost of a name comes last
+
+
+def _places(module: nn.Module, place: _Place, above: _Place) -> Iterator[_Place]:
+    yield place
+    for attribute, child in module.named_children():
+        yield from _places(child, _place(child, attribute, place, above), place)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
 """`paramwise_cfg`: rules that give each parameter its learning rate, weight decay and other options."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,6 +13,7 @@ from optwrap.optim.params import NamedParam
 logger = logging.getLogger(__name__)
 
 KEY = "optim_wrapper.paramwise_cfg"
+_Decision = tuple[str | None, str | None, str | None]  # a custom key, or the fields that rule lr and weight decay
 _MULTIPLIERS = {"lr_mult": "lr", "decay_mult": "weight_decay"}
 
 
@@ -92,8 +93,18 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
     if rules and not rules.bypass_duplicate:
         check_duplicates(params)
     keys = sorted(rules.custom_keys, key=lambda key: (-len(key), key))
-    check_matches(params, rules)
-    return [_assign_one(param, base, rules, keys) for param in trainable]
+    if keys:
+        check_matches(params, rules)
+    lr_rules, decay_rules = (_that_are_set(table, rules) for table in (_LR_RULES, _DECAY_RULES))
+    outcomes: dict[_Decision, tuple[Mapping[str, Any], str]] = {}
+    assignments = []
+    for param in trainable:
+        custom = next((key for key in keys if key in param.name), None) if keys else None
+        decision = (custom, None, None) if custom else (None, _first(lr_rules, param), _first(decay_rules, param))
+        if decision not in outcomes:
+            outcomes[decision] = _outcome(decision, base, rules)
+        assignments.append(Assignment(param.name, param.tensor, *outcomes[decision]))
+    return assignments
 
 
 def check_matches(params: Sequence[NamedParam], rules: ParamwiseRules) -> None:
@@ -131,52 +142,49 @@ def check_duplicates(params: Iterable[NamedParam]) -> None:
             )
 
 
-def _assign_one(
-    param: NamedParam, base: Mapping[str, Any], rules: ParamwiseRules, keys: Sequence[str]
-) -> Assignment:
-    custom = next((key for key in keys if key in param.name), None)
-    decided: list[str] = []
+def _outcome(decision: _Decision, base: Mapping[str, Any], rules: ParamwiseRules) -> tuple[Mapping[str, Any], str]:
+    """Return the options that follow from what decided, and its name."""
+    custom, *fields_of_type = decision
+    decided = [name for name in fields_of_type if name]
     options = {name: base[name] for name in ("lr", "weight_decay") if name in base}
+    factors = [(_option(name), getattr(rules, name)) for name in decided]
     if custom is not None:
-        decided.append(f"custom_keys[{custom!r}]")
+        decided = [f"custom_keys[{custom!r}]"]
         own = rules.custom_keys[custom]
         options |= {name: value for name, value in own.items() if name not in _MULTIPLIERS}
         factors = [(_MULTIPLIERS[name], own[name]) for name in _MULTIPLIERS if own.get(name) is not None]
-    else:
-        fields_of_type = (_lr_rule(param, rules), _decay_rule(param, rules))
-        decided += [name for name in fields_of_type if name]
-        factors = [
-            (option, getattr(rules, name))
-            for option, name in zip(("lr", "weight_decay"), fields_of_type, strict=True)
-            if name
-        ]
     for name, option in _MULTIPLIERS.items():
         if (factor := getattr(rules, name)) is not None:
             decided.append(name)
             factors.append((option, factor))
     for option, factor in factors:
         options[option] = options[option] * factor
-    return Assignment(param.name, param.tensor, options, " + ".join(decided) or "base")
+    return options, " + ".join(decided) or "base"
 
 
-def _lr_rule(param: NamedParam, rules: ParamwiseRules) -> str | None:
-    if is_offset_conv(param):
-        return _first_set(rules, "dcn_offset_lr_mult")
-    return _first_set(rules, "bias_lr_mult") if is_bias(param) else None
+def _is_flat(param: NamedParam) -> bool:
+    return param.tensor.ndim == 1
 
 
-def _decay_rule(param: NamedParam, rules: ParamwiseRules) -> str | None:
-    candidates = {
-        "norm_decay_mult": is_norm(param),
-        "bias_decay_mult": is_bias(param),
-        "dwconv_decay_mult": is_depthwise(param),
-        "flat_decay_mult": param.tensor.ndim == 1,
-    }
-    return _first_set(rules, *(name for name, applies in candidates.items() if applies))
+_Rule = tuple[str, Callable[[NamedParam], bool]]
+_LR_RULES: tuple[_Rule, ...] = (("dcn_offset_lr_mult", is_offset_conv), ("bias_lr_mult", is_bias))
+_DECAY_RULES: tuple[_Rule, ...] = (
+    ("norm_decay_mult", is_norm),
+    ("bias_decay_mult", is_bias),
+    ("dwconv_decay_mult", is_depthwise),
+    ("flat_decay_mult", _is_flat),
+)
 
 
-def _first_set(rules: ParamwiseRules, *names: str) -> str | None:
-    return next((name for name in names if getattr(rules, name) is not None), None)
+def _that_are_set(table: Sequence[_Rule], rules: ParamwiseRules) -> list[_Rule]:
+    return [(name, applies) for name, applies in table if getattr(rules, name) is not None]
+
+
+def _first(table: Sequence[_Rule], param: NamedParam) -> str | None:
+    for name, applies in table:
+        if applies(param):
+            return name
+    return None
 
 
 def _option(factor: str) -> str:

@@ -14,7 +14,8 @@ from optwrap.optim.wrapper import OptimWrapper
 class Schedule:
     """The schedulers of one wrapper: call `step` after every micro-batch, it advances once an update.
 
-    A skipped step does not advance it. Schedulers of the learning rate act on the optimizer itself (and move
+    A skipped step does not advance it: where that is known only later, on CUDA, the schedule stands still then
+    for as many updates as it is ahead. Schedulers of the learning rate act on the optimizer itself (and move
     momentum, if they do); any other hyperparameter is driven by a scheduler over a stand-in optimizer.
     """
 
@@ -34,7 +35,7 @@ class Schedule:
 
     def step(self) -> None:
         """Advance by the updates made since the last call."""
-        while self._seen_updates < self._wrapper.updates:
+        while self._seen_updates < self._wrapper.updates_so_far:
             self._seen_updates += 1
             for stand_in in self._stand_ins.values():
                 stand_in.step()  # without gradients: only tells the scheduler that an update was made
@@ -52,8 +53,10 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Return, by hyperparameter, the scheduler's state and the values of the param groups."""
+        ahead = self._seen_updates - self._wrapper.updates
         return {
             name: {
+                "ahead": ahead,
                 "scheduler": _plain_state(scheduler.state_dict()),
                 "values": [float(group["lr"]) for group in scheduler.optimizer.param_groups],
                 "initial": [float(group["initial_lr"]) for group in scheduler.optimizer.param_groups],
@@ -89,7 +92,8 @@ class Schedule:
                     group["lr"].fill_(value)
                 else:
                     group["lr"] = value
-        self._seen_updates = self._wrapper.updates
+        ahead = max((state.get("ahead", 0) for state in state_dict.values()), default=0)
+        self._seen_updates = self._wrapper.updates + ahead
         self._write_back()
 
     def _write_back(self) -> None:

@@ -2,11 +2,9 @@
 
 import contextlib
 import copy
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -14,7 +12,9 @@ from optwrap.errors import ConfigError
 from optwrap.optim.accumulation import AccumulationWindow
 from optwrap.optim.assignment import Assignment
 from optwrap.optim.clip import parse_clip_grad
-from optwrap.optim.layout import align_strides
+from optwrap.optim.counts import StepCounts
+from optwrap.optim.finish import Finish
+from optwrap.optim.hyperparameters import lr_of, momentum_of
 from optwrap.optim.sync import ParallelModules, no_sync, set_fsdp2_sync
 
 
@@ -27,10 +27,13 @@ class OptimWrapper:
         clip_grad: `{max_norm, norm_type=2, error_if_nonfinite=False}`, `{clip_value}` or None.
 
     Attributes:
-        updates, skipped_steps: optimizer steps made, and dropped because of an overflow.
-        last_grad_norm: total norm before the latest clipping by norm: a scalar tensor, left on its device.
+        norm_is_due: at which updates (from 1) `last_grad_norm` is measured though nothing clips by norm.
         assignments: what each parameter got, where a constructor built the wrapper.
 
+    Steps use the fused kernel where there is one, and finish the gradients inside it. That is left alone where the
+    optimizer is given `fused`, `foreach`, `capturable` or `differentiable`, or has step hooks.
+
+    >>> import torch
     >>> model = nn.Linear(1, 1)
     >>> optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01), accumulative_counts=2)
     >>> for _ in range(4):
@@ -50,15 +53,13 @@ class OptimWrapper:
         if type(accumulative_counts) is not int or accumulative_counts < 1:
             raise ConfigError(f"accumulative_counts={accumulative_counts!r}: it must be a whole number from 1 up.")
         self.optimizer = optimizer
-        closure = inspect.signature(optimizer.step).parameters.get("closure")
-        self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self.clip_grad = parse_clip_grad(clip_grad)
         self.assignments: list[Assignment] = []
-        self.updates = 0
-        self.skipped_steps = 0
-        self.last_grad_norm: Tensor | None = None
+        self.norm_is_due: Callable[[int], bool] | None = None
         self._window = AccumulationWindow(accumulative_counts)
         self._parallel = ParallelModules()
+        self._steps = StepCounts()
+        self._finish = Finish(optimizer)
 
     @property
     def accumulative_counts(self) -> int:
@@ -74,6 +75,40 @@ class OptimWrapper:
     def max_counts(self) -> int | None:
         """Micro-batches of the whole run; None where unknown."""
         return self._window.counts.maximum
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps made. With loss scaling on CUDA this waits for the device, `updates_so_far` does not."""
+        self._steps.settle()
+        return self._steps.made
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        self._steps.made = count
+
+    @property
+    def skipped_steps(self) -> int:
+        """Optimizer steps dropped because of an overflow; waits as `updates` does."""
+        self._steps.settle()
+        return self._steps.skipped
+
+    @skipped_steps.setter
+    def skipped_steps(self, count: int) -> None:
+        self._steps.skipped = count
+
+    @property
+    def updates_so_far(self) -> int:
+        """Updates, without waiting: a few of the latest may turn out to be skipped steps."""
+        return self._steps.made
+
+    @property
+    def last_grad_norm(self) -> Tensor | None:
+        """Total norm before the latest clipping by norm: a scalar tensor, left on its device."""
+        return self._finish.norm
+
+    @last_grad_norm.setter
+    def last_grad_norm(self, norm: Tensor | None) -> None:
+        self._finish.norm = norm
 
     # Training ---------------------------------------------------------------------------------------------
 
@@ -98,29 +133,38 @@ class OptimWrapper:
         """
         self.backward(self.scale_loss(loss, weight))
         if self.should_update():
-            before = self.updates, self.skipped_steps
+            before = self._steps.total
             self.step(**(step_kwargs or {}))
-            if (self.updates, self.skipped_steps) == before:  # a subclass's step counts as one too
-                self.updates += 1
+            if self._steps.total == before:  # a subclass's step counts as one too
+                self._steps.count(skipped=False)
             self.zero_grad(**(zero_kwargs or {}))
 
     def scale_loss(self, loss: Tensor, weight: float | Tensor | None = None) -> Tensor:
         """Return the normalised loss: divided by the length of its window, or weighted by its items."""
-        return self._window.normalise(loss, weight, self._params(), self._parallel.all)
+        return self._window.normalise(loss, weight, self._params, self._parallel.all)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Differentiate `loss` and count one micro-batch; gradients are averaged only if it updates."""
         self._window.counts.check_room()
-        with no_sync(() if self.should_sync() else self._parallel.all or ()):
+        if not self._parallel.all or self.should_sync():
             loss.backward(**kwargs)
+        else:
+            with no_sync(self._parallel.all):
+                loss.backward(**kwargs)
         self._window.count()
 
     def step(self, **kwargs: Any) -> None:
-        """Finish the gradients (weighted mean, clipping) and step the optimizer."""
-        self._check_closure(kwargs)
-        self._finish_grads()
-        self.optimizer.step(**kwargs)
-        self.updates += 1
+        """Finish the gradients (weighted mean, unscaling, clipping) and step, unless they overflowed.
+
+        The gradients are then the finished ones; a skipped step may leave them as the backward pass did.
+        """
+        measure = self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
+        factor = self._window.finish(self._parallel.all)
+        self._steps.count(self._finish.step(self.clip_grad, factor, measure, kwargs))
+
+    def compile_step(self, **kwargs: Any) -> None:
+        """Compile the optimizer's step, `kwargs` as for torch.compile, instead of using its fused kernel."""
+        self._finish.kernel.compile(**kwargs)
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Zero the gradients, as `optimizer.zero_grad(**kwargs)`."""
@@ -169,11 +213,11 @@ class OptimWrapper:
 
     def get_lr(self) -> dict[str, list[float]]:
         """Return `{'lr': [...]}`, one entry a param group."""
-        return {"lr": [_number(group["lr"]) for group in self.param_groups]}
+        return {"lr": [lr_of(group) for group in self.param_groups]}
 
     def get_momentum(self) -> dict[str, list[float]]:
         """Return `{'momentum': [...]}`, one entry a param group; Adam's is beta1, none is 0."""
-        return {"momentum": [_number(_momentum(group)) for group in self.param_groups]}
+        return {"momentum": [momentum_of(group) for group in self.param_groups]}
 
     # State ------------------------------------------------------------------------------------------------
 
@@ -199,8 +243,7 @@ class OptimWrapper:
             ValueError: the param groups do not fit those of the optimizer.
         """
         state = {name: value for name, value in state_dict.items() if name != "accumulation"}
-        self.optimizer.load_state_dict(copy.deepcopy(state))
-        align_strides(self.optimizer)
+        self._finish.kernel.load_state_dict(copy.deepcopy(state))
         accumulation = state_dict.get("accumulation")
         if accumulation is not None:
             self._window.load_state_dict(accumulation, self._params(), self._scale())
@@ -225,28 +268,3 @@ class OptimWrapper:
     def _check_parallel(self) -> None:
         if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
             raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
-
-    def _check_closure(self, step_kwargs: Mapping[str, Any]) -> None:
-        if self._needs_closure and "closure" not in step_kwargs:
-            raise ConfigError(
-                f"{type(self.optimizer).__name__} evaluates the loss again: update_params needs "
-                "step_kwargs={'closure': ...}. Where a task does not give one, choose another optimizer."
-            )
-
-    def _finish_grads(self) -> None:
-        params = self._params()
-        self._window.finish(params, self._parallel.all)
-        if self.clip_grad is not None:
-            norm = self.clip_grad(params)
-            self.last_grad_norm = self.last_grad_norm if norm is None else norm
-
-
-def _momentum(group: Mapping[str, Any]) -> Any:
-    if "momentum" in group:
-        return group["momentum"]
-    betas: Sequence[Any] = group.get("betas", (0,))
-    return betas[0]
-
-
-def _number(value: Any) -> float:
-    return value.item() if isinstance(value, torch.Tensor) else value

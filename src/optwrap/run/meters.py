@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from optwrap.optim import OptimWrapper
-from optwrap.optim.clip import total_norm
 
 
 class TrainMeter:
@@ -70,34 +68,23 @@ class TrainMeter:
 
 
 class GradNorm:
-    """The total gradient norm at the updates that `is_due` names (counted from 1).
+    """The total gradient norm at the updates that `is_due` names (counted from 1), which the wrapper measures.
 
-    It is the wrapper's own, before clipping, where that clips by norm; elsewhere a hook on the optimizer measures
-    what it steps with, so after clipping by value: `measured`.
+    It is that before clipping by norm, but after clipping by value.
     """
 
     def __init__(self, wrapper: OptimWrapper, is_due: Callable[[int], bool]) -> None:
         self._wrapper = wrapper
-        self._is_due = is_due
-        self.measured: Tensor | None = None
-        self._hook = wrapper.optimizer.register_step_pre_hook(self._measure)
+        wrapper.norm_is_due = is_due
 
     @property
     def value(self) -> Tensor | None:
         """The latest norm, a scalar tensor on the device; None before the first."""
-        own = self._wrapper.last_grad_norm
-        return self.measured if own is None else own
+        return self._wrapper.last_grad_norm
 
     def close(self) -> None:
-        """Take the hook off the optimizer."""
-        self._hook.remove()
-
-    def _measure(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        update = self._wrapper.updates + self._wrapper.skipped_steps + 1
-        if self._wrapper.last_grad_norm is not None or not self._is_due(update):
-            return
-        params = (param for group in optimizer.param_groups for param in group["params"])
-        self.measured = total_norm(params)
+        """Let the wrapper measure no more than it needs."""
+        self._wrapper.norm_is_due = None
 
 
 def peak_memory_mib(device: torch.device) -> int | None:

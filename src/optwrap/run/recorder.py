@@ -168,7 +168,6 @@ class Recorder:
             "seconds": self._seconds(),
             "metrics": dict(self.metrics),
             "meter": self._meter.state_dict(),
-            "grad_norms": {name: each.measured for name, each in self._grad_norms.items()},
         }
 
     def _resume(self, state: Mapping[str, Any]) -> None:
@@ -179,8 +178,6 @@ class Recorder:
                 raise ValueError(f"rows, columns and seconds are {numbers}")
             self.metrics = dict(state["metrics"])
             self._meter.load_state_dict(state["meter"])
-            for name, each in self._grad_norms.items():
-                each.measured = state["grad_norms"].get(name)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.folder}: the checkpoint's records cannot be read: {error!r}.") from error
 

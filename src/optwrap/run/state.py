@@ -17,7 +17,6 @@ from optwrap.optim import (
     load_named_state_dict,
     named_state_dict,
 )
-from optwrap.optim.clip import ClipNorm
 
 FORMAT = 1
 _MOST_UPDATES = 1000  # of one wrapper in a micro-batch: a schedule is advanced update by update
@@ -61,8 +60,7 @@ class RunParts:
         for name, wrapper in wrappers.items():
             wrapper.updates = counters[name]["updates"]
             wrapper.skipped_steps = counters[name]["skipped_steps"]
-            if isinstance(wrapper.clip_grad, ClipNorm):
-                wrapper.last_grad_norm = counters[name]["last_grad_norm"]
+            wrapper.last_grad_norm = counters[name]["last_grad_norm"]
         return other
 
     def load_schedule(self, state: Mapping[str, Any]) -> None:

@@ -1,0 +1,174 @@
+"""Fused kernels: switched on where they are right, and checked before every step.
+
+A fused CPU kernel walks parameter, gradient and state as flat memory, whatever their strides, and creates
+SGD's momentum buffers without content. Where that would be wrong, or where the kernel would raise an error, a
+step is made by the plain loop.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
+
+from optwrap.optim.layout import PLAIN_TENSORS, Layout, align_strides, prepare, unfit
+
+logger = logging.getLogger(__name__)
+
+_DEVICES = {SGD: ("cpu", "cuda"), Adam: ("cpu", "cuda"), AdamW: ("cpu", "cuda"), Adagrad: ("cpu",)}
+
+
+def choose_fused(optimizer: Optimizer) -> None:
+    """Switch the fused kernel on where there is one, unless the user chose how the optimizer steps.
+
+    A choice is `fused` or `foreach` (True or False), `capturable=True` or `differentiable=True`.
+    """
+    devices = _DEVICES.get(type(optimizer), ())  # a subclass may rely on the plain loop
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    suited = all(
+        type(param) in PLAIN_TENSORS and param.device.type in devices and param.is_floating_point()
+        for param in params
+    )
+    if suited and all(_is_open(group) for group in optimizer.param_groups):
+        for options in (optimizer.defaults, *optimizer.param_groups):
+            options["fused"] = True
+
+
+def _is_open(group: Mapping[str, Any]) -> bool:
+    chosen = group.get("capturable") or group.get("differentiable")
+    return not chosen and group["fused"] is None and group["foreach"] is None
+
+
+class FusedKernel:
+    """Steps `optimizer`, by its fused kernel in every step where that gives what the plain loop gives.
+
+    Why a step is not fused is logged, once a reason.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        choose_fused(optimizer)
+        self.optimizer = optimizer
+        self._known = isinstance(optimizer, tuple(_DEVICES))
+        self._layout: Layout | None = None
+        self._compiled: Callable[[], Any] | None = None
+        self._has_stepped = False
+        self._said: set[str] = set()
+
+    @property
+    def folds(self) -> bool:
+        """Whether the kernel of every parameter takes `grad_scale` and `found_inf`."""
+        return type(self.optimizer) in _DEVICES and all(group["fused"] for group in self.optimizer.param_groups)
+
+    @property
+    def params(self) -> list[Tensor]:
+        """Every parameter of the optimizer."""
+        return [param for group in self.optimizer.param_groups for param in group["params"]]
+
+    @property
+    def kinds(self) -> tuple[frozenset[torch.device], frozenset[torch.dtype]]:
+        """Devices and dtypes of the gradients that `grads` last returned."""
+        assert self._layout is not None
+        return self._layout.kinds
+
+    def grads(self) -> list[Tensor] | None:
+        """Return the gradients if the fused kernel may make this step, else None."""
+        layout = self._layout
+        if layout is not None and layout.is_of(self.optimizer):
+            grads = layout.grads()
+            if grads is not None:
+                return grads
+        return self._look()
+
+    def step(self, **kwargs: Any) -> None:
+        """Step, with the plain loop where the fused kernel would be wrong."""
+        if self._layout is not None and not kwargs and self.grads() is not None:
+            self.optimizer.step()
+        elif self._compiled is not None and self._has_stepped and not kwargs:
+            self._compiled()
+        elif not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
+            self.optimizer.step(**kwargs)
+        elif kwargs:
+            self._say("a closure computes the gradients inside the step")
+            self._step_unfused(**kwargs)
+        elif self.grads() is None:
+            self._step_unfused()
+        else:
+            self.optimizer.step()
+        self._has_stepped = True
+
+    def scaled_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
+        """Step after `grads`: divide the gradients by `grad_scale` (float32), do nothing if `found_inf` is 1."""
+        optimizer: Any = self.optimizer
+        optimizer.grad_scale, optimizer.found_inf = grad_scale, found_inf
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.grad_scale, optimizer.found_inf
+
+    def compile(self, **kwargs: Any) -> None:
+        """Compile the plain loop, which torch.compile fuses by itself; fused kernels are opaque to it.
+
+        The learning rates become tensors, or each new value would be compiled anew.
+        """
+        if hasattr(self.optimizer, "compile_step"):  # it is made of several
+            self.optimizer.compile_step(**kwargs)
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.as_tensor(group["lr"])
+            if group.get("fused"):
+                group["fused"] = False
+        self._layout = None
+        # The class's own step: schedulers replace the optimizer's by one that dynamo does not trace. The first
+        # step is not compiled: it creates the state.
+        self._compiled = torch.compile(partial(type(self.optimizer).step, self.optimizer), **kwargs)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the optimizer's state, laid out as its parameters are; how it steps stays this run's choice."""
+        chosen: list[dict[str, Any]] = [
+            {name: group[name] for name in ("fused", "foreach") if name in group}
+            for group in self.optimizer.param_groups
+        ]
+        self.optimizer.load_state_dict(state_dict)
+        for group, choice in zip(self.optimizer.param_groups, chosen, strict=True):
+            group.update(choice)
+        align_strides(self.optimizer)
+
+    def _look(self) -> list[Tensor] | None:
+        """Look at every parameter, make its state ready, and remember what was found."""
+        self._layout = None
+        groups = [group for group in self.optimizer.param_groups if group["fused"]]
+        params = [param for group in groups for param in group["params"]]
+        reason = unfit(params)
+        if reason is None:
+            align_strides(self.optimizer)
+            reason = next(filter(None, (prepare(self.optimizer, group) for group in groups)), None)
+        if reason is not None:
+            self._say(reason)
+            return None
+        self._layout = Layout.of(self.optimizer, params)
+        return self._layout.grads()
+
+    @contextlib.contextmanager
+    def _unfused(self) -> Iterator[None]:
+        groups = [group for group in self.optimizer.param_groups if group["fused"]]
+        for group in groups:
+            group["fused"] = False
+        try:
+            yield
+        finally:
+            for group in groups:
+                group["fused"] = True
+
+    def _step_unfused(self, **kwargs: Any) -> None:
+        self._layout = None  # the plain loop may create state
+        with self._unfused():
+            self.optimizer.step(**kwargs)
+
+    def _say(self, reason: str) -> None:
+        if reason not in self._said:
+            self._said.add(reason)
+            logger.info("%s steps without its fused kernel where %s.", type(self.optimizer).__name__, reason)
