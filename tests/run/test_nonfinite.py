@@ -84,7 +84,8 @@ def test_skip_leaves_weights_and_momentum_as_they_were(clip_grad):
         for each in inputs:
             wrapper.update_params(model(each).sum())
     for first, second in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        assert torch.equal(first, second)
+        # Steps with a hook are not fused, so that the last bits differ.
+        torch.testing.assert_close(first, second)
     assert (wrappers[0].updates, wrappers[0].skipped_steps) == (2, 1)
     watch.close()
     wrappers[0].update_params(models[0](bad).sum())

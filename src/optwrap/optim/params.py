@@ -96,8 +96,9 @@ def submodules(model: nn.Module) -> dict[str, nn.Module]:
 
 def _places(module: nn.Module, place: _Place, above: _Place) -> Iterator[_Place]:
     yield place
-    for attribute, child in module.named_children():
-        yield from _places(child, _place(child, attribute, place, above), place)
+    for attribute, child in module._modules.items():
+        if child is not None:
+            yield from _places(child, _place(child, attribute, place, above), place)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
