@@ -31,6 +31,16 @@ def main(cfg):
         kind = fault.read_text()
         if kind == "raise":
             raise ZeroDivisionError("seed of trouble")
+        if kind == "exit":
+            raise SystemExit(0)
+        if kind == "nan":
+            folder.joinpath("result.json").write_text(
+                '{{"val/accuracy": NaN, "objective": "val/accuracy", "higher_is_better": true}}')
+            return float("nan")
+        if kind == "lines":
+            error = ValueError("first\\nsecond")
+            error.add_note("a note")
+            raise error
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "wait":

@@ -59,6 +59,13 @@ def test_a_job_with_nan_is_never_the_best(tmp_path):
     assert [row["val/accuracy"] for row in rows(jobs, ["val/accuracy"])] == ["nan", "0.1 *"]
 
 
+def test_a_setting_of_which_one_job_diverged_says_so_and_is_not_the_best(tmp_path):
+    values = [float("inf"), 0.9, 0.1, 0.2]
+    jobs = make_sweep(tmp_path, grid(lr=["0.1", "0.2"], seed=["0", "1"]), accuracy=values.__getitem__)
+    cells = [row["val/accuracy"] for row in rows(jobs, ["val/accuracy"])]
+    assert cells == ["inf (1 of 2)", "0.15 ± 0.07071 *"]
+
+
 def test_one_setting_is_not_called_the_best_and_has_no_spread(tmp_path):
     jobs = make_sweep(tmp_path, [{"seed": "0"}])
     assert rows(jobs, ["val/accuracy"]) == [{"runs": "1", "val/accuracy": "0.5"}]

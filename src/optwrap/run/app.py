@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,8 @@ from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.explain import check_complete, explain
 from optwrap.config.frames import short_traceback
-from optwrap.sweep.driver import again, new_sweep, run_sweep, sweep_folder
+from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
+from optwrap.sweep.failures import again
 from optwrap.sweep.job import Sweep, run_job
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
             help_page.register_resolvers(conf)
             run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                return run(task)()
+                return _run_openly(lambda sweep: run(_open_job(task, sweep))(), line)
             return _run(lambda sweep: run(_job(task, line, sweep))(), line)
 
         return program
@@ -82,6 +84,24 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
         if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
             sys.exit(1)  # the shell would offer the words of a message as completions
         sys.exit(_say(_message(error, line), code=1))
+
+
+def _run_openly(program: Callable[[Sweep], Any], line: CommandLine) -> None:
+    """Run Hydra's program, with nothing of an error hidden; a sweep keeps its records as ever."""
+    if failed := run_sweep(program, new_sweep(line.conf.parent)):
+        sys.exit(_say("\n" + "\n".join(failed), code=1))
+
+
+def _open_job(task: Task, sweep: Sweep) -> Task:
+    """Wrap the function that Hydra calls: record a sweep's job with the whole traceback of its error."""
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            return task(cfg)
+        return run_job(task, cfg, sweep, lambda error: "".join(traceback.format_exception(error)))
+
+    return job
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from optwrap.errors import ConfigError
+from optwrap.sweep.failures import again, failures, override
 from optwrap.sweep.job import Sweep
-from optwrap.sweep.names import label
-from optwrap.sweep.progress import SweepProgress, told_apart
-from optwrap.sweep.records import UNFINISHED, Record, is_held, locked, read_record, records, write_record
+from optwrap.sweep.progress import SweepProgress
+from optwrap.sweep.records import Record, is_held, locked, read_record, records, write_record
 from optwrap.sweep.results import read_jobs, write_results_csv
 from optwrap.sweep.settings import default_metrics
 
@@ -47,8 +50,10 @@ def run_sweep(program: Program, sweep: Sweep) -> list[str]:
     """
     HydraConfig.instance().cfg = None  # of an earlier program in this process
     try:
-        with SweepProgress(sweep.name, sweep_folder):
+        with _terminated_as_interrupted(sweep), SweepProgress(sweep.name, sweep_folder):
             _run_rounds(program, sweep)
+    except KeyboardInterrupt as interrupt:  # a launcher's own says nothing
+        raise KeyboardInterrupt(str(interrupt) or again(sweep_folder())) from interrupt
     except Exception:
         if lines := failures(sweep_folder(), sweep):
             print("\n".join(lines), file=sys.stderr)
@@ -58,27 +63,25 @@ def run_sweep(program: Program, sweep: Sweep) -> list[str]:
     return failures(sweep_folder(), sweep)
 
 
-def failures(folder: Path | None, sweep: Sweep) -> list[str]:
-    """Return lines that name the jobs of this call that did not finish, and how to run them again."""
-    if folder is None:
-        return []
-    mine = {path: record for path, record in records(folder).items() if record.sweep == sweep.name}
-    bad = {path: record for path, record in mine.items() if record.status in UNFINISHED}
-    if not bad:
-        return []
-    lines = [f"{len(bad)} of {len(mine)} jobs did not finish:"]
-    for path, record in bad.items():
-        reason = f": {record.error.strip().splitlines()[-1]}" if record.error.strip() else ""
-        lines.append(f"  {record.status:<11} {path.name}  {label(told_apart(record, mine.values()))}{reason}")
-    return [*lines, again(folder)]
+@contextmanager
+def _terminated_as_interrupted(sweep: Sweep) -> Iterator[None]:
+    """Let SIGTERM end a sweep as Ctrl-C does: a launcher's workers go too, and what came out is written."""
 
+    def stop(number: int, frame: Any) -> None:
+        if sweep_folder() is None or not sweep.runs_here:  # a single run, or a process that a job has forked
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        else:
+            raise KeyboardInterrupt
 
-def again(folder: Path | None) -> str:
-    """Return how a sweep is gone on with."""
-    if folder is None:
-        return ""
-    shown = os.path.relpath(folder)
-    return f"go on with the same command and hydra.sweep.dir={shown}: no finished job is run twice"
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run_rounds(program: Program, sweep: Sweep) -> None:
@@ -124,10 +127,8 @@ def _died(folder: Path, record: Record | None, sweep: Sweep) -> bool:
 
 def _pin(folder: Path) -> None:
     """Have a further round sweep in the same folder, whose name may hold the time."""
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    override = f"hydra.sweep.dir='{quoted}'"
-    if override not in sys.argv:
-        sys.argv.append(override)
+    if (typed := override(folder)) not in sys.argv:
+        sys.argv.append(typed)
 
 
 def _record_killed(job: str, sweep: Sweep) -> None:
@@ -144,14 +145,16 @@ def _report(folder: Path | None) -> None:
     """Write the sweep's results and report, as far as there are any; a fault in it never hides the sweep's own."""
     if folder is None:
         return
-    from optwrap.sweep.report import show_table, write_report  # here, since it loads matplotlib
-
     try:
         jobs = read_jobs(folder)
         files = [write_results_csv(folder)]
+        from optwrap.sweep.report import show_table, write_report  # here, since it takes long to load matplotlib
+
         if any(job.status == "finished" for job in jobs):
             show_table(jobs, default_metrics(jobs))
             files += write_report(folder, jobs, default_metrics(jobs))
         print("\n".join(os.path.relpath(file) for file in files))
     except ConfigError as error:
         log.warning("no report: %s", error)
+    except Exception:
+        log.exception("no report")

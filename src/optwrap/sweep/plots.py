@@ -124,10 +124,14 @@ def is_number(values: Sequence[str]) -> bool:
 
 
 def _ranked(compared: Sequence[Setting], metric: str, higher_is_better: bool) -> list[Setting]:
-    """Return the settings that have a number, best first."""
-    means = {id(setting): finite(setting.metric(metric)) for setting in compared}
-    scored = [setting for setting in compared if means[id(setting)]]
-    return sorted(scored, key=lambda each: statistics.mean(means[id(each)]), reverse=higher_is_better)
+    """Return the settings that have a number, best first, and those with a NaN or an infinity after all others."""
+
+    def rank(setting: Setting) -> tuple[bool, float]:
+        values = setting.metric(metric)
+        mean = statistics.mean(finite(values))
+        return finite(values) != values, -mean if higher_is_better else mean
+
+    return sorted((setting for setting in compared if finite(setting.metric(metric))), key=rank)
 
 
 def _label(setting: Setting) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from optwrap.sweep.names import short_names, short_number
 from optwrap.sweep.results import Job
-from optwrap.sweep.settings import best, mean_and_spread, objective, settings, swept_keys
+from optwrap.sweep.settings import best, check_metrics, mean_and_spread, objective, settings, swept_keys
 
 MARK = "*"
 
@@ -23,6 +23,7 @@ def rows(jobs: Sequence[Job], metrics: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         ConfigError: no job has finished, or a metric is not in the results.
     """
+    check_metrics(jobs, metrics)
     name, higher_is_better = objective(jobs)
     compared = settings(jobs)
     first = best(compared, name, higher_is_better)
