@@ -145,6 +145,15 @@ def test_a_job_that_another_process_runs_is_an_error_that_says_so(program):
     assert program.statuses() == {"1 20": "finished"}
 
 
+def test_a_search_in_which_every_job_fails_ends_as_a_sweep_does(program):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    program.fault(1, "raise")
+    ended = program.sweep("hydra/sweeper=search", "hydra.sweeper.n_trials=2", "seed=1", "epochs=range(1,9)")
+    assert ended.code == 1
+    assert "2 of 2 jobs did not finish" in ended.err
+    assert "best_trial" not in ended.err + ended.out
+
+
 def test_folders_named_by_number_are_refused(program):
     ended = program.sweep("seed=0", "hydra.sweep.subdir=${hydra.job.num}")
     assert ended.code == 1

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import re
+import warnings
 
 import matplotlib.image
 import pytest
@@ -94,6 +95,24 @@ def test_a_table_is_markdown_csv_and_shown_on_a_terminal(two_by_two):
     with console.capture() as shown:
         console.print(to_rich(table))
     assert "0.5025 ± 0.0007071 *" in shown.get()
+
+
+def test_any_text_can_be_swept(tmp_path):
+    points = grid(a=["$_$ \\frac{", "${x} <b>"], b=["1|2", "two\nlines"], c=["[bold]", "c" * 300])
+    jobs = make_sweep(tmp_path, points)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a picture that does not fit
+        write_report(tmp_path, jobs, ["val/accuracy"])
+    table = (tmp_path / "report/table.md").read_text()
+    assert len(table.splitlines()) == 2 + len(points)
+    assert "| ${x} &lt;b> | 1&#124;2 | [bold] |" in table
+    assert "two lines" in table
+
+
+def test_settings_that_all_diverge_are_drawn_as_far_as_they_can_be(tmp_path):
+    jobs = make_sweep(tmp_path, grid(**NUMBERS), accuracy=lambda index: float("nan"))
+    files = write_report(tmp_path, jobs, ["val/accuracy"])
+    assert [path.name for path in files if path.suffix == ".png"] == ["settings.png", "curves.png"]
 
 
 TEN = [str(i / 9) for i in range(1, 11)]

@@ -54,10 +54,13 @@ def run_sweep(program: Program, sweep: Sweep) -> list[str]:
             _run_rounds(program, sweep)
     except KeyboardInterrupt as interrupt:  # a launcher's own says nothing
         raise KeyboardInterrupt(str(interrupt) or again(sweep_folder())) from interrupt
-    except Exception:
-        if lines := failures(sweep_folder(), sweep):
+    except Exception as error:
+        if not (lines := failures(sweep_folder(), sweep)):
+            raise
+        if any(record.status == "finished" for record in _of(sweep).values()):
             print("\n".join(lines), file=sys.stderr)
-        raise
+            raise
+        log.warning("%s: %s", type(error).__name__, error)  # a search without a trial that has finished
     finally:
         _report(sweep_folder())
     return failures(sweep_folder(), sweep)
@@ -119,6 +122,12 @@ def _round(program: Program, sweep: Sweep) -> set[str]:
     if failed is not None:
         raise failed
     return set()
+
+
+def _of(sweep: Sweep) -> dict[Path, Record]:
+    folder = sweep_folder()
+    found = records(folder) if folder is not None else {}
+    return {path: record for path, record in found.items() if record.sweep == sweep.name}
 
 
 def _died(folder: Path, record: Record | None, sweep: Sweep) -> bool:

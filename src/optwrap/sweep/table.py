@@ -46,7 +46,12 @@ def to_markdown(table: Sequence[dict[str, str]]) -> str:
     """Return rows of equal columns as a Markdown table."""
     columns = list(table[0])
     cells = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in table)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in cells) + "\n"
+    return "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in cells) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Return what Markdown shows as the text, in one line."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
 
 
 def to_csv(table: Sequence[dict[str, str]]) -> str:
