@@ -128,6 +128,7 @@ def test_ctrl_c_ends_the_sweep_and_says_how_to_go_on(program):
     assert "Traceback" not in err
     assert program.statuses() == {"0 20": "finished", "1 20": "interrupted"}
     assert [row["status"] for row in results(program)] == ["finished", "interrupted"]
+    assert (program.out / "report/settings.png").is_file()
     program.mend(1)
     assert program.sweep("seed=0,1,2").code == 0
     assert sorted(program.ran) == ["0 20", "1 20", "1 20", "2 20"]
