@@ -117,11 +117,15 @@ def test_every_batch_of_a_sweep_runs_though_a_job_of_the_first_raises(program):
     assert program.statuses() == {"0 20": "failed", "1 20": "finished", "2 20": "finished"}
 
 
-def test_ctrl_c_ends_the_sweep_and_says_how_to_go_on(program):
+STOPS = {"ctrl-c": lambda pid: os.killpg(pid, signal.SIGINT), "sigterm": lambda pid: os.kill(pid, signal.SIGTERM)}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+def test_ctrl_c_and_sigterm_end_the_sweep_and_say_how_to_go_on(program, stop):
     program.fault(1, "wait")
     process = program.start("seed=0,1,2")
     wait_until(lambda: len(program.ran) == 2)
-    os.killpg(process.pid, signal.SIGINT)
+    stop(process.pid)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "hydra.sweep.dir=out" in err
