@@ -1,9 +1,10 @@
-"""A program without torch, so that whole sweeps take a second, and a way to call it as a user does."""
+"""A program without torch and with few keys: a whole sweep takes a second. And a way to call it as a user does."""
 
 import json
 import logging
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[2] / "conf"
+
+# Few keys, since Hydra takes longer to compose the project's own than a sweep of this program lasts.
+CONFIG = """
+defaults: [_self_, override hydra/job_logging: app]
+seed: 0
+epochs: 20
+batch_size: 64
+resume: null
+log_level: INFO
+objective: val/accuracy
+log_every: 50
+logger: csv
+data: {root: data}
+"""
 
 # Notes each start of a job in ran.txt; `seed` chooses what becomes of it.
 SCRIPT = """
@@ -31,6 +47,16 @@ def main(cfg):
         kind = fault.read_text()
         if kind == "raise":
             raise ZeroDivisionError("seed of trouble")
+        if kind == "exit":
+            raise SystemExit(0)
+        if kind == "nan":
+            folder.joinpath("result.json").write_text(
+                '{{"val/accuracy": NaN, "objective": "val/accuracy", "higher_is_better": true}}')
+            return float("nan")
+        if kind == "lines":
+            error = ValueError("first\\nsecond")
+            error.add_note("a note")
+            raise error
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "wait":
@@ -124,7 +150,12 @@ def program(
 ) -> Iterator[Program]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "faults").mkdir()
-    places = {"conf": str(CONF), "ran": str(tmp_path / "ran.txt"), "faults": str(tmp_path / "faults")}
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF / "hydra", conf / "hydra")
+    settings = OmegaConf.create({"hydra": OmegaConf.load(CONF / "config.yaml").hydra})
+    (conf / "config.yaml").write_text(CONFIG + OmegaConf.to_yaml(settings))
+    monkeypatch.setattr("optwrap.sweep.report.draw", lambda jobs, out: [])  # test_report.py draws
+    places = {"conf": str(conf), "ran": str(tmp_path / "ran.txt"), "faults": str(tmp_path / "faults")}
     (tmp_path / "train.py").write_text(SCRIPT.format(**places))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

@@ -73,23 +73,67 @@ def test_a_job_that_raises_leaves_the_others_alone_and_is_named_with_its_traceba
     assert [row["status"] for row in results(program)] == ["finished"] * 3
 
 
+def test_a_job_that_exits_has_failed_and_ends_no_sweep(program):
+    program.fault(0, "exit")
+    ended = program.sweep("seed=0,1")
+    assert ended.code == 1
+    assert program.statuses() == {"0 20": "failed", "1 20": "finished"}
+    assert "seed=0: SystemExit: exit code 0" in ended.err
+
+
+def test_the_last_lines_have_the_first_line_of_an_error_and_a_command_that_can_be_pasted(program):
+    program.fault(0, "lines")
+    ended = program.sweep("seed=0,1", "hydra.sweep.dir=my sweep")
+    assert "seed=0: ValueError: first\n" in ended.err
+    assert """'hydra.sweep.dir=my sweep'""" in ended.err
+    errors = [json.loads(path.read_text())["error"] for path in program.folder.glob("my sweep/*/record.json")]
+    assert sorted(errors) == ["", "ValueError: first\nsecond\na note"]
+
+
+def test_jobs_that_all_diverge_have_a_report(program):
+    for seed in (0, 1):
+        program.fault(seed, "nan")
+    ended = program.sweep("seed=0,1", "epochs=1,2", "batch_size=3,4")
+    assert ended.code == 0
+    assert "nan (2 of 2)" in (program.out / "report/table.md").read_text()
+
+
+def test_full_errors_keep_the_records_and_run_no_finished_job_again(program, monkeypatch):
+    program.sweep("seed=0")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    program.fault(1, "raise")
+    ended = program.sweep("seed=0,1")
+    assert ended.code == 1
+    assert program.ran == ["0 20", "1 20"]
+    assert program.statuses() == {"0 20": "finished", "1 20": "failed"}
+    assert "job.py" in ended.out
+
+
 def test_every_batch_of_a_sweep_runs_though_a_job_of_the_first_raises(program):
     program.fault(0, "raise")
     assert program.sweep("seed=0,1,2", "hydra.sweeper.max_batch_size=1").code == 1
     assert program.statuses() == {"0 20": "failed", "1 20": "finished", "2 20": "finished"}
 
 
-def test_ctrl_c_ends_the_sweep_and_says_how_to_go_on(program):
+STOPS = {
+    "ctrl-c": (lambda pid: os.killpg(pid, signal.SIGINT), 130),
+    "sigterm": (lambda pid: os.kill(pid, signal.SIGTERM), 143),
+}
+
+
+@pytest.mark.parametrize(("stop", "code"), STOPS.values(), ids=STOPS)
+def test_ctrl_c_and_sigterm_end_the_sweep_and_say_how_to_go_on(program, stop, code):
     program.fault(1, "wait")
     process = program.start("seed=0,1,2")
     wait_until(lambda: len(program.ran) == 2)
-    os.killpg(process.pid, signal.SIGINT)
+    stop(process.pid)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "hydra.sweep.dir=out" in err
     assert "Traceback" not in err
     assert program.statuses() == {"0 20": "finished", "1 20": "interrupted"}
     assert [row["status"] for row in results(program)] == ["finished", "interrupted"]
+    assert (program.out / "report/settings.png").is_file()
     program.mend(1)
     assert program.sweep("seed=0,1,2").code == 0
     assert sorted(program.ran) == ["0 20", "1 20", "1 20", "2 20"]
@@ -107,6 +151,15 @@ def test_a_job_that_another_process_runs_is_an_error_that_says_so(program):
     assert "Traceback" not in ended.err
     assert program.statuses()["1 20"] == "finished"
     assert program.ran == ["0 20", "1 20"]
+
+
+def test_a_search_in_which_every_job_fails_ends_as_a_sweep_does(program):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    program.fault(1, "raise")
+    ended = program.sweep("hydra/sweeper=search", "hydra.sweeper.n_trials=2", "seed=1", "epochs=range(1,9)")
+    assert ended.code == 1
+    assert "2 of 2 jobs did not finish" in ended.err
+    assert "best_trial" not in ended.err + ended.out
 
 
 def test_folders_named_by_number_are_refused(program):

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import re
+import warnings
 
 import matplotlib.image
 import pytest
@@ -59,6 +60,13 @@ def test_a_job_with_nan_is_never_the_best(tmp_path):
     assert [row["val/accuracy"] for row in rows(jobs, ["val/accuracy"])] == ["nan", "0.1 *"]
 
 
+def test_a_setting_of_which_one_job_diverged_says_so_and_is_not_the_best(tmp_path):
+    values = [float("inf"), 0.9, 0.1, 0.2]
+    jobs = make_sweep(tmp_path, grid(lr=["0.1", "0.2"], seed=["0", "1"]), accuracy=values.__getitem__)
+    cells = [row["val/accuracy"] for row in rows(jobs, ["val/accuracy"])]
+    assert cells == ["inf (1 of 2)", "0.15 ± 0.07071 *"]
+
+
 def test_one_setting_is_not_called_the_best_and_has_no_spread(tmp_path):
     jobs = make_sweep(tmp_path, [{"seed": "0"}])
     assert rows(jobs, ["val/accuracy"]) == [{"runs": "1", "val/accuracy": "0.5"}]
@@ -87,6 +95,24 @@ def test_a_table_is_markdown_csv_and_shown_on_a_terminal(two_by_two):
     with console.capture() as shown:
         console.print(to_rich(table))
     assert "0.5025 ± 0.0007071 *" in shown.get()
+
+
+def test_any_text_can_be_swept(tmp_path):
+    points = grid(a=["$_$ \\frac{", "${x} <b>"], b=["1|2", "two\nlines"], c=["[bold]", "c" * 300])
+    jobs = make_sweep(tmp_path, points)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a picture that does not fit
+        write_report(tmp_path, jobs, ["val/accuracy"])
+    table = (tmp_path / "report/table.md").read_text()
+    assert len(table.splitlines()) == 2 + len(points)
+    assert "| ${x} &lt;b> | 1&#124;2 | [bold] |" in table
+    assert "two lines" in table
+
+
+def test_settings_that_all_diverge_are_drawn_as_far_as_they_can_be(tmp_path):
+    jobs = make_sweep(tmp_path, grid(**NUMBERS), accuracy=lambda index: float("nan"))
+    files = write_report(tmp_path, jobs, ["val/accuracy"])
+    assert [path.name for path in files if path.suffix == ".png"] == ["settings.png", "curves.png"]
 
 
 TEN = [str(i / 9) for i in range(1, 11)]

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from optwrap.errors import ConfigError
 from optwrap.sweep.records import Record, write_record
 from optwrap.sweep.results import read_jobs, write_results_csv
-from optwrap.sweep.settings import objective, settings, swept_keys
+from optwrap.sweep.settings import check_metrics, objective, settings, swept_keys
 
 
 @pytest.fixture
@@ -90,4 +90,10 @@ def test_a_folder_without_runs_and_a_sweep_without_a_finished_job_are_errors(tmp
 
 def test_an_unknown_metric_names_the_nearest(sweep):
     with pytest.raises(ConfigError, match="'test/accuracy'"):
-        settings(read_jobs(sweep))[0].metric("test/acc")
+        check_metrics(read_jobs(sweep), ["test/accuracy", "test/acc"])
+
+
+def test_a_finished_job_without_a_metric_is_left_out_of_it(sweep):
+    (sweep / "0" / "result.json").write_text('{"other": 1.0}')
+    setting = settings(read_jobs(sweep))[0]
+    assert [len(setting.metric(name)) for name in ("updates", "other")] == [4, 1]

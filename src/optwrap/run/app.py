@@ -5,8 +5,10 @@ import inspect
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,8 +25,9 @@ from optwrap.config.frames import short_traceback
 from optwrap.config.resuming import AUTO, with_saved_overrides
 from optwrap.errors import ConfigError
 from optwrap.run.folder import claim_folder, open_folder
-from optwrap.run.interruption import exit_code, how_to_go_on
-from optwrap.sweep.driver import again, new_sweep, run_sweep, sweep_folder
+from optwrap.run.interruption import exit_code, how_to_go_on, terminated_as_interrupted
+from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
+from optwrap.sweep.failures import again
 from optwrap.sweep.job import Sweep, run_job
 
 log = logging.getLogger(__name__)
@@ -57,7 +60,7 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
             help_page.register_resolvers(conf)
             run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                return run(task)()
+                return _run_openly(lambda sweep: run(_open_job(task, sweep))(), line)
             return _run(lambda sweep: run(_job(task, line, sweep))(), line)
 
         return program
@@ -72,7 +75,7 @@ def _typed_overrides(arguments: list[str]) -> tuple[str, ...]:
 def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
     """Run Hydra's program; end the process with a message where it fails."""
     try:
-        with _hydra_lets_errors_out():
+        with _hydra_lets_errors_out(), terminated_as_interrupted():
             failed = run_sweep(program, new_sweep(line.conf.parent))
         if failed:
             sys.exit(_say("\n" + "\n".join(failed), code=1))
@@ -87,6 +90,26 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
         if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
             sys.exit(1)  # the shell would offer the words of a message as completions
         sys.exit(_say(_message(error, line), code=1))
+
+
+def _run_openly(program: Callable[[Sweep], Any], line: CommandLine) -> None:
+    """Run Hydra's program, with nothing of an error hidden; a sweep keeps its records as ever."""
+    with terminated_as_interrupted():
+        failed = run_sweep(program, new_sweep(line.conf.parent))
+    if failed:
+        sys.exit(_say("\n" + "\n".join(failed), code=1))
+
+
+def _open_job(task: Task, sweep: Sweep) -> Task:
+    """Wrap the function that Hydra calls: record a sweep's job with the whole traceback of its error."""
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            return _alone(task, cfg)
+        return run_job(partial(_swept, task), cfg, sweep, lambda error: "".join(traceback.format_exception(error)))
+
+    return job
 
 
 @contextmanager
@@ -109,15 +132,8 @@ def _hydra_lets_errors_out() -> Iterator[None]:
 def _job(task: Task, line: CommandLine, sweep: Sweep) -> Task:
     """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
 
-    def alone(cfg: DictConfig) -> Any:
+    def checked(cfg: DictConfig) -> Any:
         check_complete(cfg, line)
-        with open_folder(cfg):
-            return task(cfg)
-
-    def swept(cfg: DictConfig) -> Any:
-        check_complete(cfg, line)
-        cfg.resume = AUTO  # from its last checkpoint, where an earlier call of the sweep left one
-        claim_folder(cfg)
         return task(cfg)
 
     @functools.wraps(task)
@@ -125,7 +141,9 @@ def _job(task: Task, line: CommandLine, sweep: Sweep) -> Task:
         config = HydraConfig.get()
         sweeps = config.mode == RunMode.MULTIRUN
         try:
-            return run_job(swept, cfg, sweep, lambda error: _message(error, line)) if sweeps else alone(cfg)
+            if sweeps:
+                return run_job(partial(_swept, checked), cfg, sweep, lambda error: _message(error, line))
+            return _alone(checked, cfg)
         except KeyboardInterrupt as interrupt:
             folder = os.path.abspath(config.runtime.output_dir)
             raise how_to_go_on(interrupt, folder, again(sweep_folder()) if sweeps else None) from interrupt
@@ -135,6 +153,17 @@ def _job(task: Task, line: CommandLine, sweep: Sweep) -> Task:
             raise
 
     return job
+
+
+def _alone(task: Task, cfg: DictConfig) -> Any:
+    with open_folder(cfg):
+        return task(cfg)
+
+
+def _swept(task: Task, cfg: DictConfig) -> Any:
+    cfg.resume = AUTO  # from its last checkpoint, where an earlier call of the sweep left one
+    claim_folder(cfg)
+    return task(cfg)
 
 
 def _log_failure(message: str) -> None:

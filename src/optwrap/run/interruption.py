@@ -1,5 +1,6 @@
 """Signals that end a run in good order: Ctrl-C, SIGTERM, and the one by which Slurm announces preemption."""
 
+import os
 import signal
 import sys
 import threading
@@ -38,6 +39,35 @@ def how_to_go_on(interrupt: KeyboardInterrupt, folder: str, sweep: str | None = 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """Return 128 + the signal, as shells do: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + (interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end what runs inside as Ctrl-C does, unless an `Interruption` takes it.
+
+    So a launcher's workers go too, and a sweep writes what came out.
+    """
+    if threading.current_thread() is not threading.main_thread() or not _is_open(signal.SIGTERM):
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _EndAtOnce())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _EndAtOnce:
+    """A handler for this process; in one that it forks the signal does what it always does."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() == self._pid:
+            raise Interrupted(signum)
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
 
 
 class Interruption:
@@ -103,10 +133,15 @@ class Interruption:
             signal.signal(signum, self._before.pop(signum))
 
 
+def _is_open(signum: int) -> bool:
+    handler = signal.getsignal(signum)
+    return handler is signal.SIG_DFL or isinstance(handler, _EndAtOnce)
+
+
 def _taken() -> Iterator[int]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         yield signal.SIGINT
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    if _is_open(signal.SIGTERM):
         yield signal.SIGTERM
     for name in ("SIGUSR1", "SIGUSR2"):
         signum = getattr(signal, name, None)

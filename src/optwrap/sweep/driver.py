@@ -15,10 +15,10 @@ from hydra.types import RunMode
 
 from optwrap.errors import ConfigError
 from optwrap.lock import is_locked, locked
+from optwrap.sweep.failures import failures, override
 from optwrap.sweep.job import Sweep
-from optwrap.sweep.names import label
-from optwrap.sweep.progress import SweepProgress, told_apart
-from optwrap.sweep.records import UNFINISHED, Record, read_record, records, write_record
+from optwrap.sweep.progress import SweepProgress
+from optwrap.sweep.records import Record, read_record, records, write_record
 from optwrap.sweep.results import read_jobs, write_results_csv
 from optwrap.sweep.settings import default_metrics
 
@@ -50,36 +50,16 @@ def run_sweep(program: Program, sweep: Sweep) -> list[str]:
     try:
         with SweepProgress(sweep.name, sweep_folder):
             _run_rounds(program, sweep)
-    except Exception:
-        if lines := failures(sweep_folder(), sweep):
+    except Exception as error:
+        if not (lines := failures(sweep_folder(), sweep)):
+            raise
+        if any(record.status == "finished" for record in _of(sweep).values()):
             print("\n".join(lines), file=sys.stderr)
-        raise
+            raise
+        log.warning("%s: %s", type(error).__name__, error)  # a search without a trial that has finished
     finally:
         _report(sweep_folder())
     return failures(sweep_folder(), sweep)
-
-
-def failures(folder: Path | None, sweep: Sweep) -> list[str]:
-    """Return lines that name the jobs of this call that did not finish, and how to run them again."""
-    if folder is None:
-        return []
-    mine = {path: record for path, record in records(folder).items() if record.sweep == sweep.name}
-    bad = {path: record for path, record in mine.items() if record.status in UNFINISHED}
-    if not bad:
-        return []
-    lines = [f"{len(bad)} of {len(mine)} jobs did not finish:"]
-    for path, record in bad.items():
-        reason = f": {record.error.strip().splitlines()[-1]}" if record.error.strip() else ""
-        lines.append(f"  {record.status:<11} {path.name}  {label(told_apart(record, mine.values()))}{reason}")
-    return [*lines, again(folder)]
-
-
-def again(folder: Path | None) -> str:
-    """Return how a sweep is gone on with."""
-    if folder is None:
-        return ""
-    shown = os.path.relpath(folder)
-    return f"go on with the same command and hydra.sweep.dir={shown}: no finished job is run twice"
 
 
 def _run_rounds(program: Program, sweep: Sweep) -> None:
@@ -119,6 +99,12 @@ def _round(program: Program, sweep: Sweep) -> set[str]:
     return set()
 
 
+def _of(sweep: Sweep) -> dict[Path, Record]:
+    folder = sweep_folder()
+    found = records(folder) if folder is not None else {}
+    return {path: record for path, record in found.items() if record.sweep == sweep.name}
+
+
 def _died(folder: Path, record: Record | None, sweep: Sweep) -> bool:
     return (
         record is not None and (record.status, record.sweep) == ("running", sweep.name) and not is_locked(folder)
@@ -127,10 +113,8 @@ def _died(folder: Path, record: Record | None, sweep: Sweep) -> bool:
 
 def _pin(folder: Path) -> None:
     """Have a further round sweep in the same folder, whose name may hold the time."""
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    override = f"hydra.sweep.dir='{quoted}'"
-    if override not in sys.argv:
-        sys.argv.append(override)
+    if (typed := override(folder)) not in sys.argv:
+        sys.argv.append(typed)
 
 
 def _record_killed(job: str, sweep: Sweep) -> None:
@@ -147,14 +131,16 @@ def _report(folder: Path | None) -> None:
     """Write the sweep's results and report, as far as there are any; a fault in it never hides the sweep's own."""
     if folder is None:
         return
-    from optwrap.sweep.report import show_table, write_report  # here, since it loads matplotlib
-
     try:
         jobs = read_jobs(folder)
         files = [write_results_csv(folder)]
+        from optwrap.sweep.report import show_table, write_report  # here, since it takes long to load matplotlib
+
         if any(job.status == "finished" for job in jobs):
             show_table(jobs, default_metrics(jobs))
             files += write_report(folder, jobs, default_metrics(jobs))
         print("\n".join(os.path.relpath(file) for file in files))
     except ConfigError as error:
         log.warning("no report: %s", error)
+    except Exception:
+        log.exception("no report")

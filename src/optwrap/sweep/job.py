@@ -1,6 +1,5 @@
 """One job of a sweep, in whatever process a launcher runs it."""
 
-import json
 import logging
 import math
 import multiprocessing
@@ -21,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from optwrap.errors import ConfigError
 from optwrap.lock import BusyError, locked
 from optwrap.sweep import identity
-from optwrap.sweep.records import Record, read_record, write_record
+from optwrap.sweep.records import Record, read_record, read_result, write_record
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +96,14 @@ def _attempt(
         value = task(cfg)
         metric = None if value is None else float(value)
         status = "finished"
-    except Exception as failure:
-        said = message(failure)
+    except (Exception, SystemExit) as failure:
+        if isinstance(failure, SystemExit) and _launcher_asked(failure):
+            raise
+        said = _exit_message(failure) if isinstance(failure, SystemExit) else message(failure)
         _log_failure(failure, said, record.overrides)
-        bug = said.startswith("Traceback")  # its last line says what it was
-        status, error = "failed", traceback.format_exception_only(failure)[-1].strip() if bug else said
-    finally:  # on Ctrl-C too, and on the SystemExit that submitit needs to see
+        bug = said.startswith("Traceback")
+        status, error = "failed", "".join(traceback.format_exception_only(failure)).rstrip() if bug else said
+    finally:  # on Ctrl-C too, and where a launcher stops its process
         write_record(folder, record.ended(status, metric=metric, error=error))
     return metric
 
@@ -122,6 +123,17 @@ def _held(folder: Path, wait: float) -> Iterator[None]:
         ) from error
 
 
+def _launcher_asked(end: SystemExit) -> bool:
+    """Tell whether submitit's signal handler ends the process, to start the job again elsewhere."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(end.__traceback__)]
+    return any(module.startswith("submitit.") for module in modules)
+
+
+def _exit_message(end: SystemExit) -> str:
+    """Say what sys.exit() in a job was told; it ends the job, not the sweep."""
+    return f"SystemExit: {end.code}" if isinstance(end.code, str) else f"SystemExit: exit code {end.code or 0}"
+
+
 def _check_folder_name() -> None:
     sweep: Any = OmegaConf.to_container(HydraConfig.get().sweep, resolve=False)
     subdir = sweep["subdir"]
@@ -135,10 +147,8 @@ def _check_folder_name() -> None:
 def _check_direction(folder: Path) -> None:
     """Raise where a search minimises what is better when higher, or the reverse."""
     wanted = str(HydraConfig.get().sweeper.get("direction", "")).rpartition(".")[2].lower()
-    if wanted not in ("minimize", "maximize") or not (folder / "result.json").is_file():
-        return
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    if result.get("higher_is_better") is None:
+    result = read_result(folder)
+    if wanted not in ("minimize", "maximize") or not isinstance(result.get("higher_is_better"), bool):
         return
     right = "maximize" if result["higher_is_better"] else "minimize"
     if wanted != right:
@@ -147,7 +157,7 @@ def _check_direction(folder: Path) -> None:
         )
 
 
-def _log_failure(failure: Exception, message: str, overrides: list[str]) -> None:
+def _log_failure(failure: BaseException, message: str, overrides: list[str]) -> None:
     """Show the message, and write it with the whole traceback into the job's log."""
     log.error("job failed: %s\n%s", " ".join(overrides), message)
     trace = (type(failure), failure, failure.__traceback__)

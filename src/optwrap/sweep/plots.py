@@ -107,7 +107,7 @@ def plot_parallel(compared: Sequence[Setting], keys: Sequence[str], metric: str,
     for x, (_, ticks) in enumerate(columns):
         axis.axvline(x, color="#2e4057", linewidth=0.8)
         for text, position in ticks:
-            axis.text(x + 0.02, position, text, fontsize=8, va="center", bbox=behind)
+            axis.text(x + 0.02, position, _plain(text, 24), fontsize=8, va="center", bbox=behind)
     names = short_names(keys)
     axis.set_xticks(range(len(columns)), [*(names[key] for key in keys), metric], fontsize=9)
     axis.set(yticks=[], xlim=(-0.1, len(columns) - 0.6), ylim=(-0.06, 1.06))
@@ -124,16 +124,26 @@ def is_number(values: Sequence[str]) -> bool:
 
 
 def _ranked(compared: Sequence[Setting], metric: str, higher_is_better: bool | None) -> list[Setting]:
-    """Return the settings that have a number, best first."""
-    means = {id(setting): finite(setting.metric(metric)) for setting in compared}
-    scored = [setting for setting in compared if means[id(setting)]]
-    return sorted(scored, key=lambda each: statistics.mean(means[id(each)]), reverse=higher_is_better is not False)
+    """Return the settings that have a number, best first, and those with a NaN or an infinity after all others."""
+
+    def rank(setting: Setting) -> tuple[bool, float]:
+        values = setting.metric(metric)
+        mean = statistics.mean(finite(values))
+        return finite(values) != values, mean if higher_is_better is False else -mean
+
+    return sorted((setting for setting in compared if finite(setting.metric(metric))), key=rank)
 
 
 def _label(setting: Setting) -> str:
     names = short_names(list(setting.values))
     text = "  ".join(f"{names[key]}={short_number(value)}" for key, value in setting.values.items()) or "all jobs"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _plain(text, 60).lstrip("_")  # a legend leaves out what begins with _
+
+
+def _plain(text: str, length: int) -> str:
+    """Return at most so many characters, on one line, of which matplotlib reads none as mathematics."""
+    line = " ".join(text.split())
+    return (line if len(line) <= length else line[: length - 3] + "...").replace("$", r"\$")
 
 
 def _curve(folder: Path, split: str, name: str) -> dict[int, float]:

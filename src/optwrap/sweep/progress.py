@@ -5,15 +5,16 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import rich
 from rich.text import Text
 
 from optwrap.sweep.names import label
-from optwrap.sweep.records import RECORD, Record, read_record
+from optwrap.sweep.records import RECORD, Record, read_record, read_result
 
 INTERVAL = 1.0  # seconds between looks at the records
 
@@ -46,7 +47,8 @@ class SweepProgress:
 
     def _watch(self) -> None:
         while not self._over.wait(INTERVAL):
-            self._look()
+            with suppress(OSError):  # a folder that a job has just removed; the next look does without it
+                self._look()
 
     def _look(self) -> None:
         folder = self._folder()
@@ -111,17 +113,9 @@ def _best(jobs: dict[Path, Record]) -> str:
     scores = {path: job for path, job in jobs.items() if job.metric is not None and math.isfinite(job.metric)}
     if not scores:
         return ""
-    up = _higher_is_better(next(iter(scores)))
-    if up is None:
+    up = read_result(next(iter(scores))).get("higher_is_better")
+    if not isinstance(up, bool):
         return ""
     job = (max if up else min)(scores.values(), key=lambda each: each.metric or 0.0)
     which = label(told_apart(job, jobs.values()))
     return f"best {job.objective} {job.metric:.4g}" + (f" ({which})" if which else "")
-
-
-def _higher_is_better(folder: Path) -> bool | None:
-    try:
-        result: Any = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return result["higher_is_better"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

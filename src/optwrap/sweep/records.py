@@ -6,13 +6,14 @@ import socket
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Self, get_type_hints
+from typing import Any, Self, get_type_hints
 
 from optwrap.argument_types import fits
 from optwrap.files import write_json
 from optwrap.lock import is_locked
 
 RECORD = "record.json"
+RESULT = "result.json"
 UNFINISHED = ("failed", "interrupted", "killed")
 
 
@@ -81,6 +82,15 @@ def read_record(folder: Path) -> Record | None:
     if not all(isinstance(override, str) for override in content["overrides"]):
         return None
     return Record(**{name: content[name] for name in known})
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return what the job in `folder` wrote of its results; empty where there are none, or they are damaged."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return result if isinstance(result, dict) else {}
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -9,7 +9,7 @@ from optwrap.files import write_text
 from optwrap.sweep import plots
 from optwrap.sweep.page import page
 from optwrap.sweep.results import Job
-from optwrap.sweep.settings import objective, settings, swept_keys
+from optwrap.sweep.settings import finite, objective, settings, swept_keys
 from optwrap.sweep.table import rows, to_csv, to_markdown, to_rich
 
 
@@ -51,7 +51,7 @@ def draw(jobs: Sequence[Job], out: Path) -> list[Path]:
     plots.plot_settings(compared, metric, higher_is_better, out / "settings.png")
     plots.plot_curves(compared, metric, higher_is_better, out / "curves.png")
     drawn = [out / "settings.png", out / "curves.png"]
-    done = [setting for setting in compared if setting.metric(metric)]
+    done = [setting for setting in compared if finite(setting.metric(metric))]
     numbers = [key for key in keys if plots.is_number([setting.values[key] for setting in done])]
     if len(done) > 1 and len(keys) == len(numbers) == 2:
         plots.plot_heat_map(done, keys, metric, out / "heat_map.png")

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from omegaconf import OmegaConf
 
 from optwrap.errors import ConfigError
 from optwrap.files import write_text
-from optwrap.sweep.records import RECORD, Record, current
+from optwrap.sweep.records import RECORD, Record, current, read_result
 
 RESULTS = "results.csv"
 
@@ -103,13 +102,8 @@ def _read_job(folder: Path) -> Job:
     typed = record.overrides if record else _load(folder / ".hydra" / "overrides.yaml")
     pairs = (str(override).partition("=") for override in typed)
     overrides = {key.lstrip("+~"): value for key, _, value in pairs if not key.startswith("hydra")}
-    result: Any = {}
-    if (folder / "result.json").is_file() and (record is None or record.status == "finished"):
-        try:
-            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        except ValueError:
-            result = {}
-    return Job(folder, overrides, record, result if isinstance(result, dict) else {})
+    finished = record is None or record.status == "finished"
+    return Job(folder, overrides, record, read_result(folder) if finished else {})
 
 
 def _load(path: Path) -> Any:

@@ -19,12 +19,8 @@ class Setting:
     jobs: Sequence[Job]
 
     def metric(self, name: str) -> list[float]:
-        """Return the metric of each finished job.
-
-        Raises:
-            ConfigError: a finished job has none of that name.
-        """
-        return [_number(job, name) for job in self.jobs if job.status == "finished"]
+        """Return the metric of each finished job that has one of that name."""
+        return [float(job.numbers[name]) for job in self.jobs if job.status == "finished" and name in job.numbers]
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
@@ -69,13 +65,33 @@ def default_metrics(jobs: Iterable[Job]) -> list[str]:
         ConfigError: no job has finished.
     """
     jobs = list(jobs)
-    names = dict.fromkeys(name for job in jobs for name in job.numbers if name.startswith("test/"))
-    return list(dict.fromkeys([objective(jobs)[0], *names, "seconds"]))
+    names = dict.fromkeys(name for job in jobs for name in job.numbers)
+    tests = [name for name in names if name.startswith("test/")]
+    return list(dict.fromkeys([objective(jobs)[0], *tests, *(["seconds"] if "seconds" in names else [])]))
+
+
+def check_metrics(jobs: Iterable[Job], metrics: Iterable[str]) -> None:
+    """Look for the metrics in the jobs' results.
+
+    Raises:
+        ConfigError: no job has one of that name.
+    """
+    names = list(dict.fromkeys(name for job in jobs for name in job.numbers))
+    for metric in metrics:
+        if metric not in names:
+            raise ConfigError(
+                f"metrics={metric}: the results have no such number.{did_you_mean(metric, names)} "
+                f"They have {', '.join(names) or 'none'}."
+            )
 
 
 def best(compared: Iterable[Setting], metric: str, higher_is_better: bool | None) -> Setting | None:
-    """Return the setting with the best mean; None where none has a number, or nobody knows which way is up."""
-    means = [(statistics.mean(values), each) for each in compared if (values := finite(each.metric(metric)))]
+    """Return the setting with the best mean; None where none has a number, or nobody knows which way is up.
+
+    A setting with a NaN or an infinity has no mean.
+    """
+    scores = [(each.metric(metric), each) for each in compared]
+    means = [(statistics.mean(values), each) for values, each in scores if values and finite(values) == values]
     if not means or higher_is_better is None:
         return None
     return (max if higher_is_better else min)(means, key=lambda pair: pair[0])[1]
@@ -91,21 +107,15 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
     >>> mean_and_spread([1.0, 2.0]), mean_and_spread([0.5]), mean_and_spread([])
     ('1.5 ± 0.7071', '0.5', '')
+    >>> mean_and_spread([1.0, math.nan])
+    'nan (1 of 2)'
     """
     if not values:
         return ""
+    if odd := [value for value in values if not math.isfinite(value)]:
+        return f"{odd[0]}" if len(values) == 1 else f"{odd[0]} ({len(odd)} of {len(values)})"
     mean = f"{statistics.mean(values):.4g}"
     return f"{mean} ± {statistics.stdev(values):.4g}" if len(values) > 1 else mean
-
-
-def _number(job: Job, name: str) -> float:
-    numbers = job.numbers
-    if name not in numbers:
-        raise ConfigError(
-            f"metrics={name}: the results have no such number.{did_you_mean(name, list(numbers))} "
-            f"They have {', '.join(numbers)}."
-        )
-    return float(numbers[name])
 
 
 def _canonical(value: str) -> str:

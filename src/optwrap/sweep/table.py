@@ -9,7 +9,7 @@ from rich.text import Text
 
 from optwrap.sweep.names import short_names, short_number
 from optwrap.sweep.results import Job
-from optwrap.sweep.settings import best, mean_and_spread, objective, settings, swept_keys
+from optwrap.sweep.settings import best, check_metrics, mean_and_spread, objective, settings, swept_keys
 
 MARK = "*"
 
@@ -23,6 +23,7 @@ def rows(jobs: Sequence[Job], metrics: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         ConfigError: no job has finished, or a metric is not in the results.
     """
+    check_metrics(jobs, metrics)
     name, higher_is_better = objective(jobs)
     compared = settings(jobs)
     first = best(compared, name, higher_is_better)
@@ -45,7 +46,12 @@ def to_markdown(table: Sequence[dict[str, str]]) -> str:
     """Return rows of equal columns as a Markdown table."""
     columns = list(table[0])
     cells = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in table)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in cells) + "\n"
+    return "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in cells) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Return what Markdown shows as the text, in one line."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
 
 
 def to_csv(table: Sequence[dict[str, str]]) -> str:
