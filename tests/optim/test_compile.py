@@ -9,6 +9,17 @@ from optwrap.optim import AmpOptimWrapper, HybridOptimizer, OptimWrapper, build_
 DECAY = {"lr": {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 1, "gamma": 0.5}}
 
 
+class Net(nn.Module):
+    """A module with a forward of its own: torch 2.11 leaves a bare nn.Sequential uncompiled."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, inputs):
+        return self.layers(inputs)
+
+
 @pytest.fixture
 def graphs():
     """Graphs that were compiled; compiling one anew is an error."""
@@ -54,7 +65,7 @@ def test_a_compiled_step_is_one_graph_however_the_lr_moves(
 
 @pytest.mark.parametrize("wrap", [OptimWrapper, AmpOptimWrapper])
 def test_a_compiled_model_is_one_graph(wrap, graphs, twins, batches, loss_of):
-    model, expected = twins
+    model, expected = (Net(twin) for twin in twins)
     model.compile(backend=counting(graphs), fullgraph=True)
     for net in (model, expected):
         train(net, wrap(SGD(net.parameters(), lr=0.01), clip_grad={"max_norm": 0.1}), batches, loss_of)
