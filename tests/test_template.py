@@ -106,6 +106,7 @@ def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_
     copy = shutil.copytree(project, tmp_path / "without", ignore=shutil.ignore_patterns("outputs"))
     shutil.rmtree(copy / "tests" / "experiments")
     shutil.rmtree(copy / "experiments" / "quick")
+    shutil.rmtree(copy / "experiments" / "sweep")
     for file in (copy / "experiments").iterdir():
         if file.stem not in ("__init__", "spirals") and file.is_file():
             file.unlink()
