@@ -142,8 +142,8 @@ def make_loaders(data: Any, batch_size: int, num_workers: int, seed: int, device
 
     def evaluation(split: Dataset[Any]) -> DataLoader[Any]:
         order = EvaluationOrder(len(cast(Sized, split)), batch_size, seed)
-        keep = num_workers > 0
-        return DataLoader(SeededBatches(split), batch_size=None, sampler=order, persistent_workers=keep, **options)
+        # Not persistent_workers: those still live when the process ends, which then waits for them.
+        return DataLoader(SeededBatches(split), batch_size=None, sampler=order, **options)
 
     order = TrainingOrder(samples, batch_size, seed)
     return Loaders(order, evaluation(data.val), evaluation(data.test), data.train, options)
