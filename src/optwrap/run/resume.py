@@ -1,6 +1,5 @@
 """Go on with a run: from which checkpoint, at which place of its plan, and what has changed since."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from optwrap.run.loaders import TrainingOrder
 from optwrap.run.plan import Plan, Position
 from optwrap.run.random_state import set_random_state
 from optwrap.run.state import FORMAT, RunParts
+from optwrap.sweep.records import read_result
 
 logger = logging.getLogger(__name__)
 
@@ -121,12 +121,9 @@ def finished_value(folder: Path, saved: Saved | None, plan: Plan, objective: str
     """Return the objective's value where the run has nothing left to do, after saying so; else None."""
     if saved is None or plan.start.micro_batches < plan.micro_batches:
         return None
-    try:
-        value = json.loads((folder / "result.json").read_text())[objective]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # it was killed in its last evaluation: that is still to do
+    value = read_result(folder).get(objective)
     if not isinstance(value, int | float):
-        return None
+        return None  # it was killed in its last evaluation: that is still to do
     logger.info("%s: this run is finished (%s %.6g). Give more epochs to go on.", folder, objective, value)
     return float(value)
 

@@ -18,7 +18,7 @@ from optwrap.lock import is_locked, locked
 from optwrap.sweep.failures import failures, override
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.progress import SweepProgress
-from optwrap.sweep.records import Record, read_record, records, write_record
+from optwrap.sweep.records import Record, read_record, records, records_of, write_record
 from optwrap.sweep.results import read_jobs, write_results_csv
 from optwrap.sweep.settings import default_metrics
 
@@ -51,9 +51,10 @@ def run_sweep(program: Program, sweep: Sweep) -> list[str]:
         with SweepProgress(sweep.name, sweep_folder):
             _run_rounds(program, sweep)
     except Exception as error:
-        if not (lines := failures(sweep_folder(), sweep)):
+        folder = sweep_folder()
+        if folder is None or not (lines := failures(folder, sweep)):
             raise
-        if any(record.status == "finished" for record in _of(sweep).values()):
+        if any(record.status == "finished" for record in records_of(folder, sweep.name).values()):
             print("\n".join(lines), file=sys.stderr)
             raise
         log.warning("%s: %s", type(error).__name__, error)  # a search without a trial that has finished
@@ -97,12 +98,6 @@ def _round(program: Program, sweep: Sweep) -> set[str]:
     if failed is not None:
         raise failed
     return set()
-
-
-def _of(sweep: Sweep) -> dict[Path, Record]:
-    folder = sweep_folder()
-    found = records(folder) if folder is not None else {}
-    return {path: record for path, record in found.items() if record.sweep == sweep.name}
 
 
 def _died(folder: Path, record: Record | None, sweep: Sweep) -> bool:

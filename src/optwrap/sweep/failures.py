@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.names import label
 from optwrap.sweep.progress import told_apart
-from optwrap.sweep.records import UNFINISHED, records
+from optwrap.sweep.records import UNFINISHED, records_of
 
 MOST_TOLD = 300  # characters of an error; all of it is in the job's record and log
 
@@ -21,7 +21,7 @@ def failures(folder: Path | None, sweep: Sweep) -> list[str]:
     """Return lines that name the jobs of this call that did not finish, and how to run them again."""
     if folder is None:
         return []
-    mine = {path: record for path, record in records(folder).items() if record.sweep == sweep.name}
+    mine = records_of(folder, sweep.name)
     bad = {path: record for path, record in mine.items() if record.status in UNFINISHED}
     if not bad:
         return []

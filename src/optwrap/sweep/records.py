@@ -113,3 +113,8 @@ def records(sweep: Path) -> dict[Path, Record]:
     found = {path.parent: current(path.parent) for path in sweep.rglob(RECORD)}
     there = {folder: record for folder, record in found.items() if record is not None}
     return dict(sorted(there.items(), key=lambda item: (item[1].started, item[0])))
+
+
+def records_of(folder: Path, sweep: str) -> dict[Path, Record]:
+    """Return those of the records below a sweep's folder that one call of the sweep has dealt with."""
+    return {path: record for path, record in records(folder).items() if record.sweep == sweep}
