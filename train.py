@@ -17,32 +17,37 @@ def main(cfg: DictConfig) -> float:
     from optwrap.run import debugging, setup
     from optwrap.run.course import set_course
     from optwrap.run.evaluation import evaluate, write_artifacts
+    from optwrap.run.follower import record
     from optwrap.run.interruption import Interruption
     from optwrap.run.loaders import batch_size, batches, make_loaders
     from optwrap.run.objective import Objective
-    from optwrap.run.recorder import Recorder
+    from optwrap.run.ranks import Ranks
     from optwrap.run.saver import Saver
+    from optwrap.run.strategy import parallelise
 
     cfg = debugging.shortened(cfg)
     setup.seed_everything(cfg.seed, cfg.deterministic)
-    device = setup.find_device(cfg.device)
+    ranks = Ranks.current()
+    device = setup.find_device(cfg.device, ranks)
     data = debugging.fewer_samples(build(cfg.data, "data"), cfg.debug, cfg.batch_size)
-    loaders = make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, device)
+    loaders = make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, device, ranks)
     model = setup.place(build(cfg.model, "model"), device, cfg.channels_last, cfg.compile)
+    model = parallelise(model, cfg.strategy, cfg.batch_size, device, ranks)
     task = build(cfg.task, "task", model=model)
     task.metrics.to(device)
     objective = Objective(cfg.objective, task, cfg.checkpoint.best)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    setup.seed_rank(cfg.seed, ranks)
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    course = set_course(cfg, folder, loaders.order, model, optim_wrapper, task, device)
+    course = set_course(cfg, folder, loaders.order, model, optim_wrapper, task, device, ranks)
     if course.finished is not None:
         return course.finished
     plan, schedule = course.plan, course.parts.schedule
 
     with (
-        Interruption() as interruption,
-        Recorder(folder, plan, optim_wrapper, **cfg.logger, resumed=course.records) as recorder,
+        Interruption(ranks.agreement()) as interruption,
+        record(folder, plan, optim_wrapper, cfg.logger, course.records, ranks) as recorder,
         debugging.debugging(cfg.debug, model, folder, recorder.where) as debug_step,
     ):
         saver = Saver(course, recorder, objective, cfg.on_nonfinite)
@@ -65,7 +70,7 @@ def main(cfg: DictConfig) -> float:
             recorder.train_step(stats, batch_size(batch), count)  # with the lr that the update was made with
             schedule.step()
             debug_step()
-            if plan.saves_after(count) or interruption.requested:
+            if plan.saves_after(count) or interruption.requested(plan.ends_update(count)):
                 saver.save(count)
             interruption.check()
             if plan.evaluates_after(count):

@@ -24,9 +24,9 @@ def test_a_signal_is_noted_and_ends_the_run_where_it_is_asked_for(signum, code):
     def run():
         with Interruption() as interruption:
             interruption.check()
-            assert not interruption.requested
+            assert not interruption.requested(True)
             send(signum)
-            assert interruption.requested
+            assert interruption.requested(True)
             interruption.check()
 
     with pytest.raises(Interrupted) as end:
@@ -79,7 +79,7 @@ def test_a_scheduler_that_requeues_is_called_last_and_its_exit_passes():
         with Interruption() as interruption:
             assert signal.getsignal(signal.SIGTERM) is ignore
             send(signal.SIGUSR2)
-            assert interruption.requested
+            assert interruption.requested(True)
             saved.append("checkpoint")
             interruption.check()
 

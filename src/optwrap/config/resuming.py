@@ -1,6 +1,6 @@
 """What `resume=` means to a command line: the folder, and what the run there was told."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -27,9 +27,13 @@ def run_folder(resume: str | None, new: str) -> str:
     return new if resume in (None, "", AUTO) else str(resume)
 
 
-def register_resolver() -> None:
-    """Offer `${optwrap.run_folder:RESUME,NEW}` to configs."""
-    OmegaConf.register_new_resolver("optwrap.run_folder", run_folder, replace=True)
+def register_resolver(agree: Callable[[str], str] = str) -> None:
+    """Offer `${optwrap.run_folder:RESUME,NEW}` to configs; several processes `agree` on the new folder."""
+
+    def folder(resume: str | None, new: str) -> str:
+        return run_folder(resume, agree(str(new)))
+
+    OmegaConf.register_new_resolver("optwrap.run_folder", folder, replace=True)
 
 
 def with_saved_overrides(arguments: Sequence[str]) -> list[str]:

@@ -209,6 +209,35 @@ class DebugConfig:
     """Micro-batches to profile, after two of warm-up, into trace.json (Chrome's format)."""
 
 
+class StrategyName(StrEnum):
+    """How the model is spread over the processes of a run."""
+
+    auto = "auto"
+    single = "single"
+    ddp = "ddp"
+    fsdp2 = "fsdp2"
+
+
+@dataclass
+class StrategyConfig:
+    """How the model is spread over the processes that torchrun, or `nproc`, starts."""
+
+    name: StrategyName = StrategyName.auto
+    """single, ddp (replicas) or fsdp2 (shards); auto: ddp where there are several processes."""
+    modules: list[str] | None = None
+    """The submodules whose forward the task calls, each spread by itself; null: the model as a whole."""
+    sync_batch_norm: bool = False
+    """Batch norm over the samples of all ranks; on CUDA."""
+    find_unused_parameters: bool = False
+    """ddp: parameters may take no part in a loss; costs a walk through the graph in each update."""
+    replicas: int = 1
+    """fsdp2: groups of ranks that each hold the whole model in shards (hybrid sharding)."""
+    reshard_after_forward: bool = True
+    """fsdp2: free gathered weights between forward and backward; false: more memory, less traffic."""
+    blocks: list[str] | None = None
+    """fsdp2: prefixes of modules gathered one at a time, `encoder.layer.*` for every child; null: found."""
+
+
 class OnNonFinite(StrEnum):
     """What a NaN or inf loss or gradient does."""
 
@@ -237,7 +266,11 @@ class TrainConfig:
     max_updates: int | None = None
     """Stop after so many updates; epochs is then unused."""
     batch_size: int = 64
-    """Samples in a micro-batch."""
+    """Samples in a micro-batch, over all processes."""
+    nproc: int = 1
+    """Processes to start for the run, where torchrun has not."""
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    """How the model is spread over several processes."""
     device: str = "auto"
     """auto (the best there is), cpu, cuda, cuda:1 or mps."""
     compile: bool = False

@@ -65,33 +65,35 @@ def find_blocks(model: nn.Module) -> list[str]:
     return [name for container in containers for name in children[container]]
 
 
-def expand_blocks(model: nn.Module, prefixes: Sequence[str]) -> list[str]:
+def expand_blocks(model: nn.Module, prefixes: Sequence[str], key: str = KEY) -> list[str]:
     """Return the prefixes with `path.*` replaced by every child of `path` that holds parameters.
+
+    `key` is where the config lists them, for messages.
 
     Raises:
         ConfigError: a prefix names no module, or one without parameters, or two overlap.
     """
     modules = submodules(model)
-    blocks = [block for prefix in prefixes for block in _expand(prefix, modules)]
+    blocks = [block for prefix in prefixes for block in _expand(prefix, modules, key)]
     for i, block in enumerate(blocks):
         inside = next((other for other in blocks[:i] + blocks[i + 1 :] if _has_prefix(block, (other,))), None)
         if inside is not None:
-            raise ConfigError(f"{KEY}.blocks: {block!r} lies in {inside!r}, which is listed too. Keep one.")
+            raise ConfigError(f"{key}.blocks: {block!r} lies in {inside!r}, which is listed too. Keep one.")
     return blocks
 
 
-def _expand(prefix: str, modules: Mapping[str, nn.Module]) -> list[str]:
+def _expand(prefix: str, modules: Mapping[str, nn.Module], key: str) -> list[str]:
     path = prefix.removesuffix(".*")
     children = _children(modules)
     if path not in modules:
         raise ConfigError(
-            f"{KEY}.blocks: {prefix!r} names no module of the model.{did_you_mean(path, modules)} "
+            f"{key}.blocks: {prefix!r} names no module of the model.{did_you_mean(path, modules)} "
             f"Its children: {', '.join(children[''])}."
         )
     named = [path] if prefix == path else children.get(path, [])
     blocks = [name for name in named if any(True for _ in modules[name].parameters())]
     if not blocks:
-        raise ConfigError(f"{KEY}.blocks: {prefix!r} holds no block with parameters. Remove it, or correct it.")
+        raise ConfigError(f"{key}.blocks: {prefix!r} holds no block with parameters. Remove it, or correct it.")
     return blocks
 
 

@@ -15,20 +15,22 @@ from typing import Any, TextIO
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from optwrap.config import help as help_page
 from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.explain import check_complete, explain
 from optwrap.config.frames import short_traceback
-from optwrap.config.resuming import AUTO, with_saved_overrides
+from optwrap.config.resuming import AUTO, register_resolver, with_saved_overrides
 from optwrap.errors import ConfigError
 from optwrap.run.folder import claim_folder, open_folder
 from optwrap.run.interruption import exit_code, how_to_go_on, terminated_as_interrupted
+from optwrap.run.launch import run_or_launch
+from optwrap.run.processes import Processes, arguments_of_rank, joined, rank_suffix
 from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
 from optwrap.sweep.failures import again
-from optwrap.sweep.job import Sweep, run_job
+from optwrap.sweep.job import Sweep, run_job, show_warnings_only
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +55,19 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
                 return task(cfg)
             try:
                 sys.argv[1:] = with_saved_overrides(sys.argv[1:])
+                sys.argv[1:] = arguments_of_rank(sys.argv[1:])
             except ConfigError as error:
                 sys.exit(_say(str(error), code=1))
             line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
             store.register()
             help_page.register_resolvers(conf)
+            OmegaConf.register_new_resolver("optwrap.rank_suffix", rank_suffix, replace=True)
             run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                return _run_openly(lambda sweep: run(_open_job(task, sweep))(), line)
-            return _run(lambda sweep: run(_job(task, line, sweep))(), line)
+            with joined() as processes:
+                register_resolver(partial(processes.agree, "run folder"))
+                if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                    return _run_openly(lambda sweep: run(_open_job(task, sweep))(), line)
+                return _run(lambda sweep: run(_job(task, line, sweep, processes))(), line, processes)
 
         return program
 
@@ -72,7 +78,7 @@ def _typed_overrides(arguments: list[str]) -> tuple[str, ...]:
     return tuple(argument for argument in arguments if "=" in argument and not argument.startswith("-"))
 
 
-def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
+def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processes) -> None:
     """Run Hydra's program; end the process with a message where it fails."""
     try:
         with _hydra_lets_errors_out(), terminated_as_interrupted():
@@ -81,7 +87,9 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
             sys.exit(_say("\n" + "\n".join(failed), code=1))
     except KeyboardInterrupt as interrupt:
         text = str(interrupt) or again(sweep_folder())  # the latter where jobs run in other processes
-        sys.exit(_say(f"\ninterrupted{'; ' if text else ''}{text}", exit_code(interrupt)))
+        if processes.speaks_for_all:
+            _say(f"\ninterrupted{'; ' if text else ''}{text}", code=0)
+        sys.exit(exit_code(interrupt))
     except SystemExit as end:
         if end.code == 2 and any(argument.startswith("-") for argument in sys.argv[1:]):
             _say("Flags come first, then overrides without dashes: -m seed=0,1 epochs=5", code=2)
@@ -89,7 +97,10 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
     except Exception as error:
         if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
             sys.exit(1)  # the shell would offer the words of a message as completions
-        sys.exit(_say(_message(error, line), code=1))
+        message = _message(error, line)
+        if processes.shows(message):
+            _say(message if not processes.rank else f"[rank {processes.rank}] {message}", code=1)
+        sys.exit(1)
 
 
 def _run_openly(program: Callable[[Sweep], Any], line: CommandLine) -> None:
@@ -129,12 +140,12 @@ def _hydra_lets_errors_out() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def _job(task: Task, line: CommandLine, sweep: Sweep) -> Task:
+def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> Task:
     """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
 
     def checked(cfg: DictConfig) -> Any:
         check_complete(cfg, line)
-        return task(cfg)
+        return run_or_launch(task, cfg)
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
@@ -143,13 +154,20 @@ def _job(task: Task, line: CommandLine, sweep: Sweep) -> Task:
         try:
             if sweeps:
                 return run_job(partial(_swept, checked), cfg, sweep, lambda error: _message(error, line))
+            if processes.rank:
+                show_warnings_only()
             return _alone(checked, cfg)
         except KeyboardInterrupt as interrupt:
+            processes.ends("interrupted", str(exit_code(interrupt) - 128))
             folder = os.path.abspath(config.runtime.output_dir)
             raise how_to_go_on(interrupt, folder, again(sweep_folder()) if sweeps else None) from interrupt
         except Exception as error:
             if not sweeps:
-                _log_failure(_message(error, line))
+                cause = processes.why(error, _message(error, line))
+                if isinstance(cause, Exception):
+                    _log_failure(_message(cause, line))
+                if cause is not error:
+                    raise cause from None
             raise
 
     return job

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from optwrap.errors import ConfigError
+from optwrap.run.model_state import load_full_state, local_state
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def load_model(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     saved = state.get("model")
     if not isinstance(saved, Mapping):
         raise ConfigError(f"{path}: the checkpoint has no weights of a model.")
-    own = model.state_dict()
+    own = local_state(model)
     problems = [
         *_listed("The model also has", [name for name in own if name not in saved]),
         *_listed("The checkpoint also has", [str(name) for name in saved if name not in own]),
@@ -152,7 +153,7 @@ def load_model(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     ]
     if problems:
         raise ConfigError("\n".join([f"{path}: the checkpoint does not fit the model.", *problems]))
-    model.load_state_dict(saved)
+    load_full_state(model, saved)
 
 
 def _shapes(name: str, saved: Any, own: Any) -> str:

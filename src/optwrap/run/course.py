@@ -14,6 +14,7 @@ from optwrap.run.checkpoint import Checkpoints
 from optwrap.run.folder import save_config
 from optwrap.run.loaders import TrainingOrder
 from optwrap.run.plan import Plan, accumulative_counts, make_plan
+from optwrap.run.ranks import ALONE, Ranks
 from optwrap.run.recorder import run_checkpoints
 from optwrap.run.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
 from optwrap.run.state import RunParts
@@ -30,11 +31,12 @@ class Course:
     finished: float | None
     config: Mapping[str, Any]
     device: torch.device
+    ranks: Ranks
 
     @property
     def records(self) -> Mapping[str, Any] | None:
         """What the recorder had at the checkpoint; None for a new run."""
-        return None if self.saved is None else self.saved.state["recorder"]
+        return None if self.saved is None else self.saved.records
 
 
 def set_course(
@@ -45,6 +47,7 @@ def set_course(
     optim_wrapper: OptimWrapper | OptimWrapperDict,
     task: Any,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Course:
     """Plan the run and build its schedule; where `cfg.resume` asks for it, put every part where it stood.
 
@@ -52,7 +55,8 @@ def set_course(
         ConfigError: a number of the plan is out of range, or the checkpoint does not fit the run.
     """
     checkpoints = run_checkpoints(folder, cfg.checkpoint.keep)
-    saved = find_saved(cfg.resume, checkpoints, device)
+    # Of several ranks each may hold a part alone: the whole goes through the host's memory.
+    saved = find_saved(cfg.resume, checkpoints, device if ranks.size == 1 else torch.device("cpu"), ranks)
     plan = make_plan(
         order.per_epoch,
         optim_wrapper,
@@ -62,12 +66,14 @@ def set_course(
         eval_every=cfg.eval_every,
         checkpoint_every=cfg.checkpoint.every,
         start=start_of(saved, order, accumulative_counts(optim_wrapper)),
+        between_updates=ranks.size > 1,
     )
-    finished = finished_value(folder, saved, plan, cfg.objective)
+    finished = finished_value(folder, saved, plan, cfg.objective, ranks)
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches)
     optim_wrapper.initialize_count_status(model, 0, plan.micro_batches)
     parts, config = RunParts(model, optim_wrapper, schedule, task), plain_config(cfg)
     if saved is not None and finished is None:
         restore(parts, saved, plan, config)
-        save_config(folder, cfg)
-    return Course(plan, parts, checkpoints, saved, finished, config, device)
+        if ranks.is_first:
+            save_config(folder, cfg)
+    return Course(plan, parts, checkpoints, saved, finished, config, device, ranks)

@@ -2,14 +2,21 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
 
+from optwrap.run.ranks import Ranks
+
 
 def evaluate(task: Any, batches: Iterable[Any]) -> dict[str, float]:
-    """Return the task's metrics over all batches, its model in evaluation mode meanwhile."""
+    """Return the task's metrics over all batches, its model in evaluation mode meanwhile.
+
+    Of several ranks each gives its batches, and gets the metrics over those of all: torchmetrics joins them.
+    """
     model: nn.Module = task.model
+    Ranks.current().share_buffers(model)
     was_training = model.training
     model.eval()
     task.metrics.reset()
@@ -20,7 +27,15 @@ def evaluate(task: Any, batches: Iterable[Any]) -> dict[str, float]:
 
 
 def write_artifacts(task: Any, folder: Path, update: int) -> None:
-    """Let a task that has `write_artifacts(folder, update)` leave files of its own, such as sample images."""
+    """Let a task that has `write_artifacts(folder, update)` leave files of its own, such as sample images.
+
+    Every rank calls it, since a sharded model needs them all; what ranks above 0 write is thrown away.
+    """
     write = getattr(task, "write_artifacts", None)
-    if write is not None:
+    if write is None:
+        return
+    if Ranks.current().is_first:
         write(folder, update)
+        return
+    with TemporaryDirectory() as thrown_away:
+        write(Path(thrown_away), update)

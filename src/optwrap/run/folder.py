@@ -1,7 +1,7 @@
 """A run's folder: one run's alone, with the config that it was told."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from optwrap.errors import ConfigError
 from optwrap.files import write_text
 from optwrap.lock import BusyError, locked
+from optwrap.run.processes import parent_reports, rank_suffix, started_by_torchrun
 
 CONFIG = ".hydra"
 _ROWS = "metrics.csv"
@@ -17,20 +18,43 @@ _ROWS = "metrics.csv"
 
 @contextmanager
 def open_folder(cfg: DictConfig) -> Iterator[None]:
-    """Hold the run's folder while it runs, and claim it.
+    """Hold the run's folder while it runs, and claim it; of several ranks the first does so for all.
 
     Raises:
         ConfigError: another process works in it, or as `claim_folder`.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    with ExitStack() as held:
+        if rank_suffix():
+            _check_one_folder(folder)
+        else:
+            _hold(folder, cfg, held)
+            if started_by_torchrun():
+                _check_one_folder(folder)
+        yield
+
+
+def _hold(folder: Path, cfg: DictConfig, held: ExitStack) -> None:
     try:
-        with locked(folder):
-            claim_folder(cfg)
-            yield
+        if not parent_reports():  # which holds the folder for its ranks
+            held.enter_context(locked(folder))
     except BusyError as error:
         raise ConfigError(
             f"hydra.run.dir={folder}: another process works in this folder. Wait for its end, or end it."
         ) from error
+    claim_folder(cfg)
+
+
+def _check_one_folder(folder: Path) -> None:
+    """Wait until rank 0 has claimed the folder, which must be that of all ranks."""
+    from optwrap.run.ranks import Ranks  # here: alone, no run needs torch so early
+
+    first = Ranks.current().first(str(folder))
+    if first != str(folder):
+        raise ConfigError(
+            f"hydra.run.dir={folder}: rank 0 works in {first}. A time in the name differs between processes: "
+            "give a name without, or leave hydra.run.dir out."
+        )
 
 
 def claim_folder(cfg: DictConfig) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -78,30 +78,37 @@ class Interruption:
     - SIGUSR1 and SIGUSR2 are taken where somebody has one, such as submitit, whose handler requeues the job and
       exits: it is called at the end, after the checkpoint.
 
-    Outside the main thread, where Python forbids handlers, nothing is taken.
+    Outside the main thread, where Python forbids handlers, nothing is taken. Of several ranks, `agree` tells
+    each whether any was asked (`Ranks.agreement`), so that all end after the same update.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agree: Callable[[bool], bool] | None = None) -> None:
+        self._agree = agree
+        self._requested = False
         self._signum: int | None = None
         self._before: dict[int, Any] = {}
         self._ends_at_once = False
 
-    @property
-    def requested(self) -> bool:
-        """Whether the run shall end after this micro-batch."""
-        return self._signum is not None
+    def requested(self, ends_update: bool) -> bool:
+        """Whether the run shall end after this micro-batch; `ends_update` tells whether it is an update's last."""
+        if self._agree is None:
+            self._requested = self._signum is not None
+        elif ends_update:
+            self._requested = self._agree(self._signum is not None)
+        return self._requested
 
     def check(self) -> None:
-        """Raise Interrupted if the run shall end; call it where all is saved."""
-        if self._signum is not None:
-            raise Interrupted(self._signum)
+        """Raise Interrupted if the run was found to end; call it where all is saved."""
+        if self._requested:
+            raise Interrupted(self._signum or signal.SIGTERM)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Inside, a request ends the run where it stands: what runs there can be repeated from what is saved."""
         self._ends_at_once = True
         try:
-            self.check()
+            if self._signum is not None:
+                raise Interrupted(self._signum)
             yield
         finally:
             self._ends_at_once = False

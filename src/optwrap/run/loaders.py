@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from optwrap.errors import ConfigError
 from optwrap.run.random_state import mix, seeded
+from optwrap.run.ranks import ALONE, Ranks
 
 _GRACE = 30  # seconds that a worker lives on after SIGTERM
 
@@ -44,6 +45,8 @@ class SeededBatches(Dataset[Any]):
 class TrainingOrder:
     """The order of training: each epoch goes through the samples in an order of its own, and drops a last rest.
 
+    Each rank takes its part of every batch, as one rank would take them with smaller micro-batches.
+
     >>> order = TrainingOrder(samples=5, batch_size=2, seed=0)
     >>> order.per_epoch, [len(index.rows) for index in order.between(1, 4)]
     (2, [2, 2, 2])
@@ -52,6 +55,7 @@ class TrainingOrder:
     samples: int
     batch_size: int
     seed: int
+    ranks: Ranks = ALONE
 
     @property
     def per_epoch(self) -> int:
@@ -65,25 +69,39 @@ class TrainingOrder:
             if number == first or batch == 0:
                 generator = torch.Generator().manual_seed(mix(self.seed, epoch))
                 rows = torch.randperm(self.samples, generator=generator).tolist()
-            start = batch * self.batch_size
-            yield BatchIndex(rows[start : start + self.batch_size], mix(self.seed, epoch, start + 1))
+            share = self.batch_size // self.ranks.size
+            start = batch * self.batch_size + self.ranks.rank * share
+            yield BatchIndex(rows[start : start + share], mix(self.seed, epoch, start + 1))
 
 
 @dataclass(frozen=True)
 class EvaluationOrder:
-    """The order of evaluation: every sample once, as they stand; random numbers are the same each time."""
+    """The order of evaluation: every sample once, as they stand; random numbers are the same each time.
+
+    The ranks share each batch. None is left without a sample, so that all go through the model equally often: a
+    rest of fewer samples than ranks joins the batch before.
+
+    >>> order = EvaluationOrder(samples=9, batch_size=4, seed=0, ranks=Ranks(rank=1, size=2))
+    >>> [list(index.rows) for index in order]
+    [[2, 3], [6, 7, 8]]
+    """
 
     samples: int
     batch_size: int
     seed: int
+    ranks: Ranks = ALONE
 
     def __iter__(self) -> Iterator[BatchIndex]:
-        for start in range(0, self.samples, self.batch_size):
-            rows = range(start, min(start + self.batch_size, self.samples))
-            yield BatchIndex(rows, mix(self.seed, start))
+        for number in range(len(self)):
+            first = number * self.batch_size
+            last = self.samples if number == len(self) - 1 else first + self.batch_size
+            count, rank, size = last - first, self.ranks.rank, self.ranks.size
+            rows = range(first + count * rank // size, first + count * (rank + 1) // size)
+            yield BatchIndex(rows, mix(self.seed, rows.start))
 
     def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
+        whole, rest = divmod(self.samples, self.batch_size)
+        return whole + (rest >= self.ranks.size)
 
 
 @dataclass(frozen=True)
@@ -120,11 +138,15 @@ class _Part:
         return max(0, self.last - self.first)
 
 
-def make_loaders(data: Any, batch_size: int, num_workers: int, seed: int, device: torch.device) -> Loaders:
-    """Return loaders of `data.train`, `data.val` and `data.test`.
+def make_loaders(
+    data: Any, batch_size: int, num_workers: int, seed: int, device: torch.device, ranks: Ranks = ALONE
+) -> Loaders:
+    """Return loaders of `data.train`, `data.val` and `data.test`; each of several ranks gets its part.
+
+    `batch_size` counts the samples of a micro-batch over all ranks.
 
     Raises:
-        ConfigError: a number is out of range, or not one training batch is full.
+        ConfigError: a number is out of range, not one training batch is full, or the ranks cannot share a batch.
     """
     for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value < least:
@@ -132,6 +154,7 @@ def make_loaders(data: Any, batch_size: int, num_workers: int, seed: int, device
     samples = len(cast(Sized, data.train))
     if batch_size > samples:
         raise ConfigError(f"batch_size={batch_size} is more than the {samples} training samples: lower it.")
+    _check_shares(batch_size, ranks)
     options: dict[str, Any] = {
         "num_workers": num_workers,
         "pin_memory": device.type == "cuda",
@@ -141,12 +164,25 @@ def make_loaders(data: Any, batch_size: int, num_workers: int, seed: int, device
     }
 
     def evaluation(split: Dataset[Any]) -> DataLoader[Any]:
-        order = EvaluationOrder(len(cast(Sized, split)), batch_size, seed)
+        order = EvaluationOrder(len(cast(Sized, split)), batch_size, seed, ranks)
+        if order.samples < ranks.size:
+            raise ConfigError(f"{ranks.size} ranks cannot share the {order.samples} samples of an evaluation.")
         # Not persistent_workers: those still live when the process ends, which then waits for them.
         return DataLoader(SeededBatches(split), batch_size=None, sampler=order, **options)
 
-    order = TrainingOrder(samples, batch_size, seed)
+    order = TrainingOrder(samples, batch_size, seed, ranks)
     return Loaders(order, evaluation(data.val), evaluation(data.test), data.train, options)
+
+
+def _check_shares(batch_size: int, ranks: Ranks) -> None:
+    rest = batch_size % ranks.size
+    if rest:
+        lower, higher = batch_size - rest, batch_size - rest + ranks.size
+        nearest = f"{lower} or {higher}" if lower else str(higher)
+        raise ConfigError(
+            f"batch_size={batch_size}: it counts the samples of all {ranks.size} ranks, which cannot share them "
+            f"equally. The nearest that they can: {nearest}."
+        )
 
 
 def batches(loader: Iterable[Any], device: torch.device, channels_last: bool) -> Iterator[Any]:

@@ -35,7 +35,7 @@ class TrainMeter:
         """Take in the metrics of a micro-batch: scalar tensors."""
         self._names = list(stats)
         values = torch.stack([value.detach().float() for value in stats.values()])
-        self._sum = values if self._sum is None else self._sum + values
+        self._sum = values if self._sum is None else self._sum.to(values.device) + values
         self._micro_batches += 1
         self._samples += samples
         self._last = time.monotonic()

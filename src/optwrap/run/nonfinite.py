@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
 from optwrap.optim.clip import ClipNorm, total_norm
 from optwrap.run.plan import Plan
+from optwrap.run.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +42,16 @@ class NonFiniteWatch:
     """
 
     def __init__(
-        self, policy: str, wrappers: Mapping[str, OptimWrapper], plan: Plan, roll_back: Callable[[int], None]
+        self,
+        policy: str,
+        wrappers: Mapping[str, OptimWrapper],
+        plan: Plan,
+        roll_back: Callable[[int], None],
+        ranks: Ranks = ALONE,
     ) -> None:
         if policy not in POLICIES:
             raise ConfigError(f"on_nonfinite={policy}: it is one of {', '.join(POLICIES)}.")
-        self._policy, self._plan, self._roll_back = policy, plan, roll_back
+        self._policy, self._plan, self._roll_back, self._ranks = policy, plan, roll_back, ranks
         self._wrappers = {name: each for name, each in wrappers.items() if not _scales_loss(each)}
         groups = [group for each in wrappers.values() for group in each.param_groups]
         self._params = [param for group in groups for param in group["params"]]
@@ -84,6 +91,7 @@ class NonFiniteWatch:
         self._first_bad.clear()
         if not bad and not _all_finite(self._params):
             bad = {"weights": count}
+        bad = self._ranks.all_of(bad)  # what one rank finds, each acts on
         if not bad:
             self.rollbacks = 0
             return
@@ -149,5 +157,8 @@ def _scales_loss(wrapper: OptimWrapper) -> bool:
 
 def _all_finite(params: Iterable[Tensor]) -> bool:
     """Whether every weight is finite: one wait for the device."""
-    norms = torch._foreach_norm([param for param in params if param.numel()], float("inf"))
+    local = [param.to_local() if isinstance(param, DTensor) else param for param in params]
+    norms = torch._foreach_norm([param for param in local if param.numel()], float("inf"))
+    if not norms:  # this rank holds no weight of a model that is smaller than the ranks are many
+        return True
     return bool(torch.stack([torch.isfinite(norm).to(norms[0].device) for norm in norms]).all())

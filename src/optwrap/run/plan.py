@@ -35,6 +35,8 @@ class Plan:
     eval_every: int | None
     checkpoint_every: int | None = None
     start: Position = Position()
+    between_updates: bool = False
+    """Save only between updates: inside one, each of several ranks has gradients of its own."""
 
     @property
     def updates(self) -> int:
@@ -56,6 +58,10 @@ class Plan:
     def epoch_of(self, count: int) -> int:
         """The epoch that the micro-batch belongs to, from 1."""
         return -(-self.data_after(count) // self.per_epoch)
+
+    def place_of(self, count: int) -> str:
+        """Name the epoch and the update that the micro-batch belongs to."""
+        return f"in epoch {self.epoch_of(count)}, update {-(-count // self.accumulative_counts)}"
 
     def ends_update(self, count: int) -> bool:
         """Whether the micro-batch is the last of its window."""
@@ -79,6 +85,13 @@ class Plan:
 
     def saves_after(self, count: int) -> bool:
         """Whether a checkpoint is due: every `checkpoint_every` updates, after each epoch, before evaluations."""
+        if not self.between_updates:
+            return self._save_is_due(count)
+        # What is due inside the next update is done before it: the weights are the same until its end.
+        following = range(count, min(count + self.accumulative_counts, self.micro_batches))
+        return self.ends_update(count) and any(map(self._save_is_due, following or [count]))
+
+    def _save_is_due(self, count: int) -> bool:
         every = self.checkpoint_every
         due = every is not None and self.ends_update(count) and self.update_after(count) % every == 0
         return due or self._ends_epoch(count) or self.evaluates_after(count)
@@ -97,6 +110,7 @@ def make_plan(
     eval_every: int | None,
     checkpoint_every: int | None = None,
     start: Position = Position(),
+    between_updates: bool = False,
 ) -> Plan:
     """Plan a run of `epochs` epochs of `per_epoch` micro-batches, or of `max_updates` updates.
 
@@ -115,7 +129,7 @@ def make_plan(
             raise ConfigError(f"{key}={value}: it must be 1 or more.")
     counts = accumulative_counts(optim_wrapper)
     micro_batches = epochs * per_epoch - start.shift if max_updates is None else max_updates * counts
-    plan = Plan(micro_batches, per_epoch, counts, log_every, eval_every, checkpoint_every, start)
+    plan = Plan(micro_batches, per_epoch, counts, log_every, eval_every, checkpoint_every, start, between_updates)
     if start.micro_batches > micro_batches:
         key = f"epochs={epochs}" if max_updates is None else f"max_updates={max_updates}"
         raise ConfigError(

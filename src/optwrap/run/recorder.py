@@ -22,6 +22,7 @@ from optwrap.run.objective import Objective
 from optwrap.run.plan import Plan
 from optwrap.run.plots import plot_curves
 from optwrap.run.progress import Progress, summary
+from optwrap.run.ranks import ALONE, Ranks
 from optwrap.run.state import named_wrappers
 
 logger = logging.getLogger(__name__)
@@ -52,8 +53,10 @@ class Recorder:
         train_rows: bool,
         tensorboard: bool,
         resumed: Mapping[str, Any] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.folder = folder
+        self._ranks = ranks
         self.plan = plan
         self.wrappers = named_wrappers(optim_wrapper)
         self.metrics: dict[str, float] = {}
@@ -106,6 +109,7 @@ class Recorder:
         if not self.plan.logs_after(count):
             return
         means, images_per_second = self._meter.read()
+        means, images_per_second = self._ranks.mean(means), images_per_second * self._ranks.size
         row = self._place(count) | means | self._optimizer_columns() | {"images_per_second": images_per_second}
         self._progress.log("train", row)
         if self._train_rows:
@@ -126,12 +130,7 @@ class Recorder:
         Raises:
             ConfigError: every step was skipped, so that nothing was learnt.
         """
-        for name, wrapper in self.wrappers.items():
-            if wrapper.skipped_steps and not wrapper.updates:
-                raise ConfigError(
-                    f"optim_wrapper.{name}loss_scale: all {wrapper.skipped_steps} steps were skipped, since the "
-                    "scaled gradients overflowed. Lower a static scale, leave it dynamic, or use amp_bf16."
-                )
+        check_some_update(self.wrappers)
         result: dict[str, Any] = self.metrics | {
             "objective": objective.name,
             "higher_is_better": objective.higher_is_better,
@@ -155,8 +154,7 @@ class Recorder:
 
     def where(self) -> str:
         """Name the update that is being made."""
-        count = self._count + 1
-        return f"in epoch {self.plan.epoch_of(count)}, update {-(-count // self.plan.accumulative_counts)}"
+        return self.plan.place_of(self._count + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to go on with these records; the rows so far are on disk then."""
@@ -220,6 +218,16 @@ class Recorder:
 
     def _device(self) -> torch.device:
         return next(iter(self.wrappers.values())).param_groups[0]["params"][0].device
+
+
+def check_some_update(wrappers: Mapping[str, OptimWrapper]) -> None:
+    """Raise ConfigError where every step of a wrapper was skipped, so that nothing was learnt."""
+    for name, wrapper in wrappers.items():
+        if wrapper.skipped_steps and not wrapper.updates:
+            raise ConfigError(
+                f"optim_wrapper.{name}loss_scale: all {wrapper.skipped_steps} steps were skipped, since the "
+                "scaled gradients overflowed. Lower a static scale, leave it dynamic, or use amp_bf16."
+            )
 
 
 def run_checkpoints(folder: Path, keep: int = 1) -> Checkpoints:

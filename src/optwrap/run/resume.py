@@ -16,6 +16,7 @@ from optwrap.run.checkpoint import Checkpoints
 from optwrap.run.loaders import TrainingOrder
 from optwrap.run.plan import Plan, Position
 from optwrap.run.random_state import set_random_state
+from optwrap.run.ranks import ALONE, Ranks
 from optwrap.run.state import FORMAT, RunParts
 from optwrap.sweep.records import read_result
 
@@ -39,33 +40,50 @@ class Saved:
     path: Path
     state: Mapping[str, Any]
 
+    rank: int = 0
+
     @property
-    def random(self) -> Mapping[str, Any]:
-        """The state of the random number generators."""
-        return self.state["random"]
+    def random(self) -> Mapping[str, Any] | None:
+        """The state of this rank's random number generators; None where the run had fewer ranks."""
+        return self.state["random"] if self.rank == 0 else self._of_rank("random")
+
+    @property
+    def records(self) -> Mapping[str, Any]:
+        """What this rank's recorder had; of a rank that is new, what rank 0's had."""
+        own = None if self.rank == 0 else self._of_rank("meter")
+        return self.state["recorder"] if own is None else {**self.state["recorder"], "meter": own}
+
+    def _of_rank(self, name: str) -> Any:
+        others = self.state.get("other_ranks", [])
+        return others[self.rank - 1][name] if self.rank <= len(others) else None
 
 
-def find_saved(resume: str | None, checkpoints: Checkpoints, device: torch.device) -> Saved | None:
+def find_saved(
+    resume: str | None, checkpoints: Checkpoints, device: torch.device, ranks: Ranks = ALONE
+) -> Saved | None:
     """Return the newest checkpoint that is whole, for `resume` 'auto' or a run's folder; None: start anew.
+
+    Rank 0 chooses for all.
 
     Raises:
         ConfigError: each checkpoint is damaged, there is none in the folder named, or it is no run's state.
     """
     if resume is None:
         return None
-    found = checkpoints.newest(device)
-    if found is None:
+    found = checkpoints.newest(device) if ranks.is_first else None
+    path = ranks.first(None if found is None else found[0])
+    if path is None:
         if resume != AUTO:
             raise ConfigError(f"resume={resume}: there is no checkpoint in {checkpoints.folder}.")
         return None
-    path, state = found
+    state = checkpoint.load(path, device) if found is None else found[1]
     numbers = state.get("progress")
     whole = isinstance(numbers, dict) and all(type(numbers.get(name)) is int for name in _NUMBERS)
     version = state.get("format")
     same = type(version) is int and version == FORMAT
     if not same or not whole or not all(isinstance(state.get(name), dict) for name in _PARTS):
         raise ConfigError(f"{path}: this checkpoint holds no run to go on with, or one of another version.")
-    return Saved(path, state)
+    return Saved(path, state, ranks.rank)
 
 
 def start_of(saved: Saved | None, order: TrainingOrder, accumulative_counts: int) -> Position:
@@ -102,7 +120,8 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
         changes = list(changed(saved.state["config"], config))
         _restore_schedule(parts, saved, plan, config)
         parts.load_task(saved.state)
-        set_random_state(saved.random, _CPU)  # the run sets them again when it starts; here, to see that they fit
+        if saved.random is not None:  # the run sets it again when it starts; here, to see that it fits
+            set_random_state(saved.random, _CPU)
     except _MISFITS as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise ConfigError(f"{saved.path}: the checkpoint does not fit this run. {reason}") from error
@@ -117,11 +136,13 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
         logger.warning("%s is another than before: its state starts anew.", which)
 
 
-def finished_value(folder: Path, saved: Saved | None, plan: Plan, objective: str) -> float | None:
+def finished_value(
+    folder: Path, saved: Saved | None, plan: Plan, objective: str, ranks: Ranks = ALONE
+) -> float | None:
     """Return the objective's value where the run has nothing left to do, after saying so; else None."""
     if saved is None or plan.start.micro_batches < plan.micro_batches:
         return None
-    value = read_result(folder).get(objective)
+    value = ranks.first(read_result(folder).get(objective) if ranks.is_first else None)
     if not isinstance(value, int | float):
         return None  # it was killed in its last evaluation: that is still to do
     logger.info("%s: this run is finished (%s %.6g). Give more epochs to go on.", folder, objective, value)

@@ -3,26 +3,33 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.optim import load_named_state_dict
 from optwrap.run.course import Course
+from optwrap.run.follower import Follower
+from optwrap.run.model_state import load_full_state
 from optwrap.run.nonfinite import NonFiniteWatch
 from optwrap.run.objective import Objective
 from optwrap.run.random_state import get_random_state, set_random_state
 from optwrap.run.recorder import Recorder
+from optwrap.run.resume import find_saved
 from optwrap.run.state import named_wrappers
 
 
 class Saver:
     """Writes checkpoints of a run and its records; the config is kept in them, to say later what has changed."""
 
-    def __init__(self, course: Course, recorder: Recorder, objective: Objective, on_nonfinite: str) -> None:
+    def __init__(
+        self, course: Course, recorder: Recorder | Follower, objective: Objective, on_nonfinite: str
+    ) -> None:
         self._checkpoints, self._parts, self._plan = course.checkpoints, course.parts, course.plan
         self._config, self._saved, self._device = course.config, course.saved, course.device
+        self._ranks = course.ranks
         self._recorder, self._objective = recorder, objective
         self._newest: Path | None = None
         wrappers = named_wrappers(course.parts.optim_wrapper)
-        self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back)
+        self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back, course.ranks)
 
     def begin(self) -> int:
         """Start at the plan's beginning, or where the checkpoint stood; return the micro-batches behind."""
@@ -31,7 +38,8 @@ class Saver:
             self._newest = saved.path
             self._objective.best = saved.state["best"]
             self.watch.rollbacks = saved.state["rollbacks"]
-            set_random_state(saved.random, self._device)
+            if saved.random is not None:
+                set_random_state(saved.random, self._device)
         elif self.watch.needs_checkpoint:
             self.save(0)
         return self._plan.start.micro_batches
@@ -55,30 +63,34 @@ class Saver:
             "batch_size": self._config["batch_size"],
             "accumulative_counts": plan.accumulative_counts,
         }
+        records, random = self._recorder.state_dict(), get_random_state(self._device)
+        others = self._ranks.gather({"random": random, "meter": records["meter"]})[1:]
         state = self._parts.state_dict() | {
             "progress": progress,
-            "recorder": self._recorder.state_dict(),
+            "recorder": records,
             "best": self._objective.best,
             "rollbacks": self.watch.rollbacks,
-            "random": get_random_state(self._device),
+            "random": random,
+            "other_ranks": others,
             "config": self._config,
         }
-        self._newest = self._checkpoints.save(state, plan.update_after(count), held)
+        if self._ranks.is_first:
+            self._newest = self._checkpoints.save(state, plan.update_after(count), held)
 
     def keep_if_best(self, metrics: Mapping[str, float]) -> None:
         """Keep the newest checkpoint as the best where its evaluation is the best so far."""
-        if self._objective.improves(metrics[self._objective.metric]) and self._newest is not None:
+        improves = self._objective.improves(metrics[self._objective.metric])
+        if improves and self._newest is not None and self._ranks.is_first:
             self._checkpoints.mark_best(self._newest)
 
     def _roll_back(self, count: int) -> None:
         """Give model and optimizers what the last checkpoint holds; everything else goes on from here."""
-        found = self._checkpoints.newest(self._device)
-        if found is None:
+        saved = find_saved(AUTO, self._checkpoints, self._device, self._ranks)
+        if saved is None:
             raise ConfigError("on_nonfinite=rollback: there is no checkpoint to go back to.")
-        _, state = found
         optim_wrapper = self._parts.optim_wrapper
-        self._parts.model.load_state_dict(state["model"])
-        load_named_state_dict(optim_wrapper, state["optim_wrapper"])
+        load_full_state(self._parts.model, saved.state["model"])
+        load_named_state_dict(optim_wrapper, saved.state["optim_wrapper"])
         for wrapper in named_wrappers(optim_wrapper).values():
             wrapper.zero_grad()  # what the checkpoint held of a window is of another place
         optim_wrapper.initialize_count_status(self._parts.model, count, self._plan.micro_batches)

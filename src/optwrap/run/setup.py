@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from optwrap.errors import ConfigError
+from optwrap.run.random_state import mix
+from optwrap.run.ranks import ALONE, Ranks
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -27,15 +29,29 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def find_device(name: str) -> torch.device:
+def seed_rank(seed: int, ranks: Ranks) -> None:
+    """Give each rank random numbers of its own, for dropout and the like; those of rank 0 stay as they were.
+
+    Call it when the model is built, which must be the same on all ranks.
+    """
+    if not ranks.is_first:
+        own = mix(seed, ranks.rank)
+        random.seed(own)
+        np.random.seed(own % 2**32)
+        torch.manual_seed(own)
+
+
+def find_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """Return the device that `name` means; 'auto' is the first of cuda, mps and cpu that is there.
 
+    Each of several ranks has a CUDA device of its own, by its place on its machine.
+
     Raises:
-        ConfigError: the device is not there, or the name is none.
+        ConfigError: the device is not there, the name is none, or several ranks would share the device.
     """
     there = [kind for kind, found in _devices().items() if found]
     if name == "auto":
-        return torch.device(there[0])
+        name = there[0] if ranks.size == 1 or there[0] != "mps" else "cpu"
     try:
         device = torch.device(name)
         known = device.type in there and (device.index or 0) < max(1, _count(device.type))
@@ -43,7 +59,20 @@ def find_device(name: str) -> torch.device:
         known = False
     if not known:
         raise ConfigError(f"device={name}: there is no such device here. Use device=auto or one of {there}.")
-    return device
+    return device if ranks.size == 1 or device.type == "cpu" else _device_of_rank(device)
+
+
+def _device_of_rank(device: torch.device) -> torch.device:
+    place = int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type != "cuda" or device.index is not None:
+        raise ConfigError(f"device={device}: several ranks cannot share it. Use device=cuda, device=cpu or auto.")
+    if place >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device=cuda: this machine has {torch.cuda.device_count()} CUDA devices, one for each process. Start "
+            "fewer (torchrun --nproc-per-node, or nproc), or use device=cpu."
+        )
+    torch.cuda.set_device(place)
+    return torch.device("cuda", place)
 
 
 def place(model: nn.Module, device: torch.device, channels_last: bool, compile_model: bool) -> nn.Module:

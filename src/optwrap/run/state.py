@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a run, gathered and put back."""
+"""What a checkpoint holds of a run, gathered and put back; the same on one rank and on several."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from optwrap.optim import (
     load_named_state_dict,
     named_state_dict,
 )
+from optwrap.run.model_state import full_state
 
 FORMAT = 1
 _MOST_UPDATES = 1000  # of one wrapper in a micro-batch: a schedule is advanced update by update
@@ -35,7 +36,7 @@ class RunParts:
         """Return the state of every part; optimizer state is by parameter name."""
         state = {
             "format": FORMAT,
-            "model": self.model.state_dict(),
+            "model": full_state(self.model),
             "optim_wrapper": named_state_dict(self.optim_wrapper),
             "counters": {name: _counters(each) for name, each in named_wrappers(self.optim_wrapper).items()},
             "schedule": self.schedule.state_dict(),

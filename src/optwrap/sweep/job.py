@@ -24,7 +24,8 @@ from optwrap.sweep.records import Record, read_record, read_result, write_record
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Sweep", "identity", "run_job"]  # importing identity makes its resolver known to a worker
+# Importing identity makes its resolver known to a worker.
+__all__ = ["Sweep", "identity", "run_job", "show_warnings_only"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run_job(
     _check_folder_name()
     if folder.name in sweep.put_off:
         return None
-    _show_warnings_only()
+    show_warnings_only()
     if not sweep.runs_here:
         _settle_in_worker(sweep.root)
     before = read_record(folder)
@@ -167,8 +168,8 @@ def _log_failure(failure: BaseException, message: str, overrides: list[str]) -> 
             handler.handle(record)
 
 
-def _show_warnings_only() -> None:
-    """Leave the terminal to the sweep: what the job says is in its log."""
+def show_warnings_only() -> None:
+    """Leave the terminal to the sweep, or to rank 0: what the job says is in its log."""
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.WARNING)

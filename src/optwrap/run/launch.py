@@ -1,0 +1,128 @@
+"""Starts the processes of a run that asks for several, by torch's own elastic launcher."""
+
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from optwrap.errors import ConfigError
+from optwrap.run.interruption import Interrupted
+from optwrap.run.processes import PARENT_REPORTS, started_by_torchrun
+from optwrap.sweep.records import read_result
+
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+
+
+def run_or_launch(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """Run `task` here; where `cfg.nproc` asks for several processes, start them and return what they came to.
+
+    Raises:
+        ConfigError: `nproc` is out of range, or a process failed; the message is that of the first.
+        Interrupted: a signal ended them; they have saved where they stood.
+    """
+    nproc = cfg.get("nproc", 1)
+    if nproc < 1:
+        raise ConfigError(f"nproc={nproc}: it must be 1 or more.")
+    if nproc == 1 or started_by_torchrun():
+        return task(cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    _run_processes(nproc, _command(cfg, folder))
+    return read_result(folder).get(cfg.objective)
+
+
+def _command(cfg: DictConfig, folder: Path) -> list[str]:
+    """Return the command line of one rank: that of a single run in the folder which this process holds."""
+    hydra = HydraConfig.get()
+    overrides = [each for each in hydra.overrides.task if not each.startswith("resume=")]
+    resume = [f"resume={cfg.resume}"] if cfg.resume == "auto" else [] if cfg.resume is None else ["resume=auto"]
+    script = str(Path(sys.argv[0]).resolve())
+    return [script, f"--config-name={hydra.job.config_name}", *overrides, *resume, f"hydra.run.dir={folder}"]
+
+
+def _run_processes(nproc: int, command: list[str]) -> None:
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    with TemporaryDirectory() as logs, _environment(nproc), _signals() as preempted:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=nproc,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=0.1,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        try:
+            elastic_launch(config, sys.executable)(*command)
+        except SignalException as end:
+            raise Interrupted(preempted[0] if preempted else end.sigval) from end
+        except ChildFailedError as end:
+            raise ConfigError(_reason(end)) from end
+
+
+def _reason(end: Any) -> str:
+    """Return the message that the first process to fail has left, or how it was killed."""
+    told = [each for each in end.failures.values() if isinstance(each.message, dict)]
+    if told:
+        return str(told[0].message["message"]).removeprefix(f"{ConfigError.__name__}: ")
+    rank, failure = end.get_first_failure()
+    died = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
+    return f"rank {rank} {died}. Go on with resume=auto, or resume=... and this run's folder."
+
+
+@contextmanager
+def _environment(nproc: int) -> Iterator[None]:
+    """Give the processes started inside their share of the CPU's cores, and the word that this one reports."""
+    added = {PARENT_REPORTS: "1", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc))}
+    added = {name: value for name, value in added.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Turn a launcher's signal of preemption into SIGTERM for the processes; yield where it is noted.
+
+    Its handler, which puts the job back into the queue, is called when they have saved and ended.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = {each: signal.getsignal(each) for name in _SIGNALS if (each := getattr(signal, name, None))}
+
+    def end_processes(signum: int, frame: Any) -> None:
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+
+        noted.append(signum)
+        raise SignalException("preempted", signal.SIGTERM)
+
+    for name in ("SIGUSR1", "SIGUSR2"):
+        signum = getattr(signal, name, None)
+        if signum is not None and callable(before[signum]):
+            signal.signal(signum, end_processes)
+    try:
+        yield noted
+    finally:
+        for signum, handler in before.items():  # torch's launcher takes some of them and gives none back
+            signal.signal(signum, handler)
+        requeue = before.get(noted[0]) if noted else None
+        if callable(requeue):
+            requeue(noted[0], None)
