@@ -35,6 +35,7 @@ from optwrap.sweep.job import Sweep, run_job, show_warnings_only
 log = logging.getLogger(__name__)
 
 Task = Callable[[DictConfig], Any]
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Task], Callable[..., Any]]:
@@ -65,7 +66,7 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
             run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
             with joined() as processes:
                 register_resolver(partial(processes.agree, "run folder"))
-                if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                if os.environ.get(_FULL_ERROR) == "1":
                     return _run_openly(lambda sweep: run(_open_job(task, sweep))(), line)
                 return _run(lambda sweep: run(_job(task, line, sweep, processes))(), line, processes)
 
@@ -116,9 +117,10 @@ def _open_job(task: Task, sweep: Sweep) -> Task:
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
+        program = partial(run_or_launch, task)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
-            return _alone(task, cfg)
-        return run_job(partial(_swept, task), cfg, sweep, lambda error: "".join(traceback.format_exception(error)))
+            return _alone(program, cfg)
+        return run_job(partial(_swept, program), cfg, sweep, lambda error: "".join(traceback.format_exception(error)))
 
     return job
 
@@ -129,15 +131,15 @@ def _hydra_lets_errors_out() -> Iterator[None]:
 
     A user's own setting was looked at before, and is as it was afterwards.
     """
-    before, stderr = os.environ.get("HYDRA_FULL_ERROR"), sys.stderr
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    before, stderr = os.environ.get(_FULL_ERROR), sys.stderr
+    os.environ[_FULL_ERROR] = "1"
     try:
         yield
     finally:
         sys.stderr = stderr
-        del os.environ["HYDRA_FULL_ERROR"]
+        del os.environ[_FULL_ERROR]
         if before is not None:
-            os.environ["HYDRA_FULL_ERROR"] = before
+            os.environ[_FULL_ERROR] = before
 
 
 def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> Task:
@@ -145,7 +147,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
 
     def checked(cfg: DictConfig) -> Any:
         check_complete(cfg, line)
-        return run_or_launch(task, cfg)
+        return run_or_launch(task, cfg, hidden=_FULL_ERROR)
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:

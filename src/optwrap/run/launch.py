@@ -1,5 +1,6 @@
 """Starts the processes of a run that asks for several, by torch's own elastic launcher."""
 
+import logging
 import os
 import signal
 import sys
@@ -22,8 +23,10 @@ from optwrap.sweep.records import read_result
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
-def run_or_launch(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+def run_or_launch(task: Callable[[DictConfig], Any], cfg: DictConfig, hidden: str | None = None) -> Any:
     """Run `task` here; where `cfg.nproc` asks for several processes, start them and return what they came to.
+
+    `hidden` is an environment variable of this process that they shall not see.
 
     Raises:
         ConfigError: `nproc` is out of range, or a process failed; the message is that of the first.
@@ -35,7 +38,8 @@ def run_or_launch(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     if nproc == 1 or started_by_torchrun():
         return task(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    _run_processes(nproc, _command(cfg, folder))
+    with _environment(nproc, hidden):
+        _run_processes(nproc, _command(cfg, folder))
     return read_result(folder).get(cfg.objective)
 
 
@@ -53,7 +57,7 @@ def _run_processes(nproc: int, command: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    with TemporaryDirectory() as logs, _environment(nproc), _signals() as preempted:
+    with TemporaryDirectory() as logs, _quiet(), _signals() as preempted:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -84,16 +88,30 @@ def _reason(end: Any) -> str:
 
 
 @contextmanager
-def _environment(nproc: int) -> Iterator[None]:
+def _environment(nproc: int, hidden: str | None) -> Iterator[None]:
     """Give the processes started inside their share of the CPU's cores, and the word that this one reports."""
-    added = {PARENT_REPORTS: "1", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc))}
-    added = {name: value for name, value in added.items() if name not in os.environ}
-    os.environ.update(added)
+    before = dict(os.environ)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
+    os.environ[PARENT_REPORTS] = "1"
+    if hidden is not None:
+        os.environ.pop(hidden, None)
     try:
         yield
     finally:
-        for name in added:
-            del os.environ[name]
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave what torch's launcher says of a process that ends to the message of its error."""
+    logger = logging.getLogger("torch.distributed.elastic")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

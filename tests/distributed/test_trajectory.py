@@ -1,0 +1,84 @@
+"""The same numbers: k ranks that share a batch, one rank with k micro-batches, one rank with the whole batch."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distributed.harness import weights
+
+SMALL = (
+    *("data=digits", "data.augment=false", "model=small_vit", "model.dim=16", "model.depth=2", "model.heads=2"),
+    *("device=cpu", "max_updates=5", "log_every=2", "schedule=constant"),
+)
+MIXINS = {
+    "sgd": ["optim_wrapper=sgd", "optim_wrapper.optimizer.lr=0.2"],
+    "clipped": ["optim_wrapper=[adamw,clip]", "optim_wrapper.clip_grad.max_norm=0.1"],
+    "paramwise": ["optim_wrapper=[sgd,no_norm_decay,clip]", "optim_wrapper.clip_grad.norm_type=1"],
+    "by value": ["optim_wrapper=[sgd,clip_value]", "optim_wrapper.clip_grad.clip_value=0.001"],
+    "layer decay": ["optim_wrapper=[adamw,layer_decay]"],
+    "weighted": ["optim_wrapper=[sgd,clip]", "task._target_=tests.distributed.tasks.WeightedTask"],
+    "hybrid": ["optim_wrapper=hybrid_muon"],
+    "amp": ["optim_wrapper=[sgd,amp,clip]", "optim_wrapper.loss_scale={init_scale: 1024}"],
+}
+BATCH = 32
+STRATEGIES = ("ddp", "fsdp2")
+
+
+def command(name: str, folder: Path, *overrides: str, batch: int = BATCH, counts: int = 2) -> list[str]:
+    own = [f"batch_size={batch}", f"optim_wrapper.accumulative_counts={counts}", f"hydra.run.dir={folder}"]
+    return [*SMALL, *MIXINS[name], *own, *overrides]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, ranks):
+    """Every run of this module, by (mixin, strategy, ranks)."""
+    base = tmp_path_factory.mktemp("trajectory")
+    for size in (1, 2, 4):
+        jobs = [
+            command(name, base / f"{name}-{strategy}-{size}", f"strategy={strategy}")
+            for name in MIXINS
+            for strategy in STRATEGIES
+        ]
+        ranks(size, jobs, base)
+    return base
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Weights of the same run in one process without a strategy, with the batch whole or in pieces."""
+    import logging
+    import sys
+
+    from hydra.core.global_hydra import GlobalHydra
+
+    import train as program
+
+    base, done = tmp_path_factory.mktemp("alone"), {}
+
+    def run(name, pieces):
+        if (name, pieces) not in done:
+            folder = base / f"{name}-{pieces}"
+            sys.argv[:] = ["train.py", *command(name, folder, batch=BATCH // pieces, counts=2 * pieces)]
+            GlobalHydra.instance().clear()
+            program.main()
+            for handler in logging.getLogger().handlers[:]:
+                logging.getLogger().removeHandler(handler)
+            done[name, pieces] = weights(folder)
+        return done[name, pieces]
+
+    before = sys.argv[:]
+    yield run
+    sys.argv[:] = before
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", MIXINS)
+def test_ranks_that_share_a_batch_train_as_one_rank_does(name, strategy, size, folders, alone):
+    trained = weights(folders / f"{name}-{strategy}-{size}")
+    # amp computes in bfloat16, and so does Muon what it makes of a gradient.
+    tolerance = {"rtol": 5e-2, "atol": 5e-3} if name in ("amp", "hybrid") else {"rtol": 1e-3, "atol": 2e-5}
+    for pieces in {1, size}:
+        expected = alone(name, pieces)
+        torch.testing.assert_close(trained, expected, **tolerance)
