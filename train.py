@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> float:
     data = debugging.fewer_samples(build(cfg.data, "data"), cfg.debug, cfg.batch_size)
     loaders = make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, device, ranks)
     model = setup.place(build(cfg.model, "model"), device, cfg.channels_last, cfg.compile)
-    model = parallelise(model, cfg.strategy, cfg.batch_size, device, ranks)
+    model = parallelise(model, cfg, device, ranks)
     task = build(cfg.task, "task", model=model)
     task.metrics.to(device)
     objective = Objective(cfg.objective, task, cfg.checkpoint.best)

@@ -225,7 +225,7 @@ class StrategyConfig:
     name: StrategyName = StrategyName.auto
     """single, ddp (replicas) or fsdp2 (shards); auto: ddp where there are several processes."""
     modules: list[str] | None = None
-    """The submodules whose forward the task calls, each spread by itself; null: the model as a whole."""
+    """Submodules that the task calls, each spread by itself; null: those with own wrappers, else the model."""
     sync_batch_norm: bool = False
     """Batch norm over the samples of all ranks; on CUDA."""
     find_unused_parameters: bool = False

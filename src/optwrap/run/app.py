@@ -120,7 +120,9 @@ def _open_job(task: Task, sweep: Sweep) -> Task:
         program = partial(run_or_launch, task)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             return _alone(program, cfg)
-        return run_job(partial(_swept, program), cfg, sweep, lambda error: "".join(traceback.format_exception(error)))
+        return run_job(
+            partial(_swept, program), cfg, sweep, lambda error: "".join(traceback.format_exception(error))
+        )
 
     return job
 

@@ -13,20 +13,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from optwrap.errors import ConfigError, did_you_mean
+from optwrap.optim import MultiOptimWrapperConstructor
 from optwrap.optim.blocks import expand_blocks, find_blocks
 from optwrap.run.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
 
-def parallelise(model: nn.Module, cfg: Any, batch_size: int, device: torch.device, ranks: Ranks) -> nn.Module:
-    """Return `model` as a task shall call it, spread over the ranks as `cfg` (a StrategyConfig) says.
+def parallelise(model: nn.Module, run: Any, device: torch.device, ranks: Ranks) -> nn.Module:
+    """Return `model` as a task shall call it, spread over the ranks as `run.strategy` says, of the run's config.
 
-    Names of parameters stay those of the plain model wherever optwrap shows or saves them.
+    Submodules with wrappers of their own, as a GAN's, are spread one by one. Names of parameters stay those of
+    the plain model wherever optwrap shows or saves them.
 
     Raises:
         ConfigError: the strategy needs several processes, or an option does not fit the model or the device.
     """
+    cfg, batch_size = run.strategy, run.batch_size
     if not dist.is_initialized():
         if cfg.name not in ("auto", "single"):
             raise ConfigError(
@@ -48,11 +51,17 @@ def parallelise(model: nn.Module, cfg: Any, batch_size: int, device: torch.devic
         " Batch norm sees the samples of its own rank." if norms and not cfg.sync_batch_norm else "",
     )
     spread = _replicated if name == "ddp" else _sharded
-    if not cfg.modules:
+    modules = cfg.modules or _with_own_wrappers(run.optim_wrapper)
+    if not modules:
         return spread(model, cfg, device, ranks)
-    for path in cfg.modules:
+    for path in modules:
         _put(model, path, spread(_submodule(model, path), cfg, device, ranks))
     return model
+
+
+def _with_own_wrappers(optim_wrapper: Any) -> list[str]:
+    several = optim_wrapper.constructor._target_ == f"optwrap.optim.{MultiOptimWrapperConstructor.__name__}"
+    return [name for name in optim_wrapper if name != "constructor"] if several else []
 
 
 def _check(cfg: Any, name: str, ranks: Ranks) -> None:
