@@ -45,3 +45,7 @@ def run_ranks(size: int, jobs: Sequence[Sequence[str]], scratch: Path) -> list[t
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+
+
+def result(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "result.json").read_text())

@@ -1,10 +1,12 @@
-"""A task that weighs each micro-batch by a number of items that differs between them."""
+"""Tasks of the tests: one that weighs its micro-batches, and some that go wrong on one rank or between them."""
 
 from typing import Any
 
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from optwrap.errors import ConfigError
 from optwrap.vision import ClassificationTask
 
 
@@ -20,3 +22,38 @@ class WeightedTask(ClassificationTask):
             loss = (losses * counted).sum() / items.clamp(min=1)
         optim_wrapper.update_params(loss, weight=items)
         return {"loss": loss.detach()}
+
+
+class BypassingTask(ClassificationTask):
+    """Calls the module inside DDP, which then averages no gradient."""
+
+    def train_step(self, batch: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        images, labels = batch
+        loss = F.cross_entropy(self.model.module(images), labels)
+        optim_wrapper.update_params(loss)
+        return {"loss": loss.detach()}
+
+
+class FailingTask(ClassificationTask):
+    """Raises on the last rank, at its third step."""
+
+    steps = 0
+
+    def train_step(self, batch: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        self.steps += 1
+        if self.steps == 3 and dist.get_rank() == dist.get_world_size() - 1:
+            raise ConfigError("task.mood=bad: this rank has had enough.")
+        return super().train_step(batch, optim_wrapper)
+
+
+class NanTask(ClassificationTask):
+    """Has a loss that is NaN on the last rank, at its third step."""
+
+    steps = 0
+
+    def train_step(self, batch: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        self.steps += 1
+        images, labels = batch
+        if self.steps == 3 and dist.get_rank() == dist.get_world_size() - 1:
+            images = images * float("nan")
+        return super().train_step((images, labels), optim_wrapper)

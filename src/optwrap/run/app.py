@@ -27,7 +27,7 @@ from optwrap.errors import ConfigError
 from optwrap.run.folder import claim_folder, open_folder
 from optwrap.run.interruption import exit_code, how_to_go_on, terminated_as_interrupted
 from optwrap.run.launch import run_or_launch
-from optwrap.run.processes import Processes, arguments_of_rank, joined, rank_suffix
+from optwrap.run.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
 from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
 from optwrap.sweep.failures import again
 from optwrap.sweep.job import Sweep, run_job, show_warnings_only
@@ -158,7 +158,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         try:
             if sweeps:
                 return run_job(partial(_swept, checked), cfg, sweep, lambda error: _message(error, line))
-            if processes.rank:
+            if shares_the_terminal():
                 show_warnings_only()
             return _alone(checked, cfg)
         except KeyboardInterrupt as interrupt:

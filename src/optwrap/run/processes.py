@@ -11,7 +11,10 @@ from optwrap.run.interruption import Interrupted
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 PARENT_REPORTS = "OPTWRAP_PARENT_REPORTS"
-"""Set where the process that started the ranks holds the run's folder, and shows the message of an error."""
+"""Set where the process that started the ranks holds the run's folder, and shows the message of an error.
+
+Its value is Hydra's mode there, RUN or MULTIRUN: in a sweep the terminal is not the run's.
+"""
 _WAIT = 5.0  # seconds for the word of the rank that failed, when a connection breaks
 _END = "end"
 _LOST = ("gloo", "Gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
@@ -43,6 +46,11 @@ def arguments_of_rank(arguments: Sequence[str]) -> list[str]:
 def parent_reports() -> bool:
     """Whether a process above this one holds the run's folder and shows errors."""
     return PARENT_REPORTS in os.environ
+
+
+def shares_the_terminal() -> bool:
+    """Whether another process has the terminal: rank 0, or the sweep that the run is a job of."""
+    return bool(rank_suffix()) or os.environ.get(PARENT_REPORTS) == "MULTIRUN"
 
 
 def rank_suffix() -> str:

@@ -13,6 +13,7 @@ from optwrap.run.nonfinite import NonFiniteWatch
 from optwrap.run.objective import Objective
 from optwrap.run.random_state import get_random_state, set_random_state
 from optwrap.run.recorder import Recorder
+from optwrap.run.replicas import check_replicas
 from optwrap.run.resume import find_saved
 from optwrap.run.state import named_wrappers
 
@@ -45,12 +46,13 @@ class Saver:
         return self._plan.start.micro_batches
 
     def save(self, count: int) -> None:
-        """Write a checkpoint after micro-batch `count`, unless something is NaN or inf.
+        """Write a checkpoint after micro-batch `count`, unless something is NaN or inf, or ranks disagree.
 
         Raises:
-            ConfigError: as `NonFiniteWatch.check`, or the disk is full.
+            ConfigError: as `NonFiniteWatch.check` and `check_replicas`, or the disk is full.
         """
         self.watch.check(count)
+        check_replicas(self._parts.model, self._ranks)
         plan = self._plan
         held = plan.held_after(count)
         progress = {
