@@ -70,7 +70,7 @@ def net() -> Net:
 
 
 def replicated(model: nn.Module) -> nn.Module:
-    return DistributedDataParallel(model)
+    return DistributedDataParallel(model, find_unused_parameters=True)
 
 
 @functools.cache
