@@ -1,7 +1,6 @@
 """A DCGAN and its task: two models that train against each other, each with a wrapper of its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from torchvision.utils import save_image
 
 from experiments.gan_score import EffectiveClasses, FrechetDistance, train_classifier
 from optwrap.errors import ConfigError
-from optwrap.optim import OptimWrapper
+from optwrap.optim import OptimWrapper, frozen
 from optwrap.vision import ImageData
 
 
@@ -154,16 +153,3 @@ class GanTask:
         (folder / "samples").mkdir(exist_ok=True)
         images = F.interpolate(images, scale_factor=2)  # each pixel as four
         save_image(images, folder / "samples" / f"{update:06d}.png", normalize=True, value_range=(-1, 1))
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through `module` and leave none in it: they would add to those of its own next step."""
-    trainable = [param for param in module.parameters() if param.requires_grad]
-    for param in trainable:
-        param.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for param in trainable:
-            param.requires_grad_(True)

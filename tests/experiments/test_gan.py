@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import evaluate
-from experiments.gan import DCGAN, GanTask, frozen
+from experiments.gan import DCGAN, GanTask
 from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from optwrap.vision import digits
@@ -135,18 +135,6 @@ def test_the_generators_step_leaves_no_gradient_in_the_discriminator(task, batch
         assert torch.equal(grad, param.grad)
         assert param.requires_grad
     assert all(param.grad is not None for param in model.generator.parameters())
-
-
-def test_frozen_passes_gradients_through_and_thaws_only_what_it_froze():
-    layer = torch.nn.Linear(2, 1)
-    layer.bias.requires_grad_(False)
-    inputs = torch.ones(1, 2, requires_grad=True)
-    with frozen(layer):
-        loss = layer(inputs).sum()
-    loss.backward()
-    assert torch.equal(inputs.grad, layer.weight)
-    assert layer.weight.grad is None
-    assert (layer.weight.requires_grad, layer.bias.requires_grad) == (True, False)
 
 
 def test_an_evaluation_repeats_itself_and_leaves_random_numbers_alone(task, batch):

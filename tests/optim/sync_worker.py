@@ -1,12 +1,6 @@
-"""One process of the data-parallel tests: trains, counts synchronisations, writes what it saw as JSON.
+"""One process of the data-parallel tests: trains and counts synchronisations; see test_sync.py."""
 
-Run as `python sync_worker.py RANK WORLD_SIZE STORE_FILE OUT_FILE` by test_sync.py.
-"""
-
-import json
-import os
-import sys
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,6 +12,7 @@ from torch.optim import SGD
 
 from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper
+from tests.optim.parallel import full, work
 
 SIZES = [[3, 7, 2, 5, 4, 6, 1, 8], [6, 1, 9, 2, 5, 3, 7, 4]]  # of the micro-batches of each rank
 
@@ -91,10 +86,6 @@ def plain_parameters(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(name.removeprefix("module."), p) for name, p in model.named_parameters()]
 
 
-def full(tensor: torch.Tensor) -> torch.Tensor:
-    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach()
-
-
 def fsdp2_grads_inside_window(rank: int) -> list[bool]:
     """After each micro-batch of a window of 3: has the sharded gradient been reduced yet?"""
     model = wrap("fsdp2")
@@ -155,10 +146,8 @@ def saving_inside_a_window(rank: int) -> str:
     return ""
 
 
-def main() -> None:
-    rank, world_size, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
-    result = {
+def checks(rank: int) -> dict[str, Any]:
+    result: dict[str, Any] = {
         f"{kind.__name__}-{counts}": counted_ddp(rank, kind, counts)
         for kind in (OptimWrapper, AmpOptimWrapper)
         for counts in (1, 3, 8)
@@ -172,11 +161,8 @@ def main() -> None:
     result["two models"] = two_models_in_turn(rank)
     result["saving"] = saving_inside_a_window(rank)
     result["fsdp2"] = fsdp2_grads_inside_window(rank)
-    out.write_text(json.dumps(result))
-    dist.barrier()
-    # Leave without tearing gloo down: its threads, joined too late now and then, abort the process.
-    os._exit(0)
+    return result
 
 
 if __name__ == "__main__":
-    main()
+    work(checks)

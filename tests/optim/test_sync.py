@@ -1,13 +1,10 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from torch import nn
 
 from optwrap.optim.sync import parallel_modules, world_size
+from tests.optim.parallel import results_of
 
 WORKER = Path(__file__).with_name("sync_worker.py")
 UPDATES = {1: 8, 3: 3, 8: 1}  # of 8 micro-batches, by accumulative_counts
@@ -16,20 +13,7 @@ UPDATES = {1: 8, 3: 3, 8: 1}  # of 8 micro-batches, by accumulative_counts
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What two gloo processes saw."""
-    folder = tmp_path_factory.mktemp("sync")
-    command = [sys.executable, str(WORKER)]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), "2", str(folder / "store"), str(folder / f"{rank}.json")],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    return results_of(WORKER, 2, tmp_path_factory.mktemp("sync"))
 
 
 @pytest.mark.parametrize("wrapper", ["OptimWrapper", "AmpOptimWrapper"])

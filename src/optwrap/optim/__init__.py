@@ -5,6 +5,7 @@ from optwrap.optim.assignment import Assignment, format_table, param_groups, tab
 from optwrap.optim.build_schedule import build_schedule
 from optwrap.optim.clip import ClipNorm, ClipValue
 from optwrap.optim.constructors import DefaultOptimWrapperConstructor, build_optim_wrapper
+from optwrap.optim.freezing import frozen
 from optwrap.optim.hybrid import HybridOptimizer, HybridOptimWrapperConstructor
 from optwrap.optim.layer_decay import LayerDecayOptimWrapperConstructor
 from optwrap.optim.multi import MultiOptimWrapperConstructor
@@ -35,6 +36,7 @@ __all__ = [
     "build_optim_wrapper",
     "build_schedule",
     "format_table",
+    "frozen",
     "load_named_options",
     "load_named_state_dict",
     "named_state_dict",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from optwrap.optim.clip import multiply_grads
 from optwrap.optim.counts import MicroBatches
+from optwrap.optim.sharded_state import placed_as
 from optwrap.optim.weighted import WeightedWindow
 
 
@@ -81,7 +82,7 @@ class AccumulationWindow:
         self.counts.restore(state["inner_count"], state["held"])
         self._length = state["length"]
         for param, grad in zip(params, state["grads"], strict=True):
-            param.grad = None if grad is None else grad.to(param.device)
+            param.grad = None if grad is None else placed_as(param, grad.to(param.device))
         if scale != state["scale"]:
             multiply_grads(_grads(params), torch.tensor(scale / state["scale"]))
         if state["items"] is not None:

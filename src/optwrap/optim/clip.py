@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.norm import norm_of
+from optwrap.optim.sharding import on_shards, shards_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class ClipNorm:
         if self.error_if_nonfinite and not norm.isfinite():
             raise RuntimeError(f"The total norm of the gradients is non-finite: {norm.item()}.")
         if math.isfinite(self.max_norm):  # else it only measures; inf / inf would be NaN
-            clip_grads_with_norm_(params, self.max_norm, norm)
+            with on_shards(params) as shards:
+                clip_grads_with_norm_(shards, self.max_norm, norm)
         return norm
 
 
@@ -51,7 +53,8 @@ class ClipValue:
 
     def __call__(self, params: Iterable[Tensor]) -> None:
         """Clip in place."""
-        clip_grad_value_(params, self.clip_value)
+        with on_shards(list(params)) as shards:
+            clip_grad_value_(shards, self.clip_value)
 
 
 def parse_clip_grad(cfg: Mapping[str, Any] | None) -> ClipNorm | ClipValue | None:
@@ -106,7 +109,7 @@ def _positive(name: str, value: Any) -> float:
 def multiply_grads(grads: Iterable[Tensor], factor: Tensor) -> None:
     """Multiply gradients in place by a scalar tensor, one fused call a device."""
     by_device: dict[torch.device, list[Tensor]] = {}
-    for grad in grads:
+    for grad in shards_of(list(grads)):
         by_device.setdefault(grad.device, []).append(grad)
     for device, tensors in by_device.items():
         torch._foreach_mul_(tensors, factor.to(device, non_blocking=True))

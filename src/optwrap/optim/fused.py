@@ -13,9 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adagrad, Adam, AdamW, Muon, Optimizer
 
 from optwrap.optim.layout import PLAIN_TENSORS, Layout, align_strides, prepare, unfit
+from optwrap.optim.norm import norm_of_shards
+from optwrap.optim.sharded_state import place_state
+from optwrap.optim.sharded_step import GatheredStep, check_shards
+from optwrap.optim.sharding import is_sharded, shard_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ def choose_fused(optimizer: Optimizer) -> None:
     devices = _DEVICES.get(type(optimizer), ())  # a subclass may rely on the plain loop
     params = [param for group in optimizer.param_groups for param in group["params"]]
     suited = all(
-        type(param) in PLAIN_TENSORS and param.device.type in devices and param.is_floating_point()
+        type(shard_of(param)) in PLAIN_TENSORS and param.device.type in devices and param.is_floating_point()
         for param in params
     )
     if suited and all(_is_open(group) for group in optimizer.param_groups):
@@ -50,8 +54,11 @@ class FusedKernel:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
+        check_shards(optimizer)
         choose_fused(optimizer)
         self.optimizer = optimizer
+        gathers = isinstance(optimizer, Muon) and is_sharded(self.params)
+        self._gathered = GatheredStep(optimizer) if gathers else None
         self._known = isinstance(optimizer, tuple(_DEVICES))
         self._layout: Layout | None = None
         self._compiled: Callable[[], Any] | None = None
@@ -75,7 +82,7 @@ class FusedKernel:
         return self._layout.kinds
 
     def grads(self) -> list[Tensor] | None:
-        """Return the gradients if the fused kernel may make this step, else None."""
+        """Return the gradients (of sharded ones the shards) if the fused kernel may make this step, else None."""
         layout = self._layout
         if layout is not None and layout.is_of(self.optimizer):
             grads = layout.grads()
@@ -83,10 +90,17 @@ class FusedKernel:
                 return grads
         return self._look()
 
+    def norm_of(self, grads: list[Tensor], norm_type: float) -> Tensor:
+        """Return the total norm, over all processes, of the gradients that `grads` last returned."""
+        assert self._layout is not None
+        return norm_of_shards(grads, self._layout.spread, norm_type)
+
     def step(self, **kwargs: Any) -> None:
         """Step, with the plain loop where the fused kernel would be wrong."""
         if self._layout is not None and not kwargs and self.grads() is not None:
-            self.optimizer.step()
+            self._step_fused()
+        elif self._gathered is not None:
+            self._gathered.step(**kwargs)
         elif self._compiled is not None and self._has_stepped and not kwargs:
             self._compiled()
         elif not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
@@ -97,7 +111,7 @@ class FusedKernel:
         elif self.grads() is None:
             self._step_unfused()
         else:
-            self.optimizer.step()
+            self._step_fused()
         self._has_stepped = True
 
     def scaled_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
@@ -105,7 +119,7 @@ class FusedKernel:
         optimizer: Any = self.optimizer
         optimizer.grad_scale, optimizer.found_inf = grad_scale, found_inf
         try:
-            optimizer.step()
+            self._step_fused()
         finally:
             del optimizer.grad_scale, optimizer.found_inf
 
@@ -132,7 +146,8 @@ class FusedKernel:
             {name: group[name] for name in ("fused", "foreach") if name in group}
             for group in self.optimizer.param_groups
         ]
-        self.optimizer.load_state_dict(state_dict)
+        sharded = "param_groups" in state_dict and is_sharded(self.params)  # a HybridOptimizer's are nested
+        self.optimizer.load_state_dict(place_state(self.optimizer, state_dict) if sharded else state_dict)
         for group, choice in zip(self.optimizer.param_groups, chosen, strict=True):
             group.update(choice)
         align_strides(self.optimizer)
@@ -162,6 +177,14 @@ class FusedKernel:
         finally:
             for group in groups:
                 group["fused"] = True
+
+    def _step_fused(self) -> None:
+        assert self._layout is not None
+        if self._layout.sharded_step is None:
+            self.optimizer.step()
+            return
+        with self._layout.sharded_step.on_shards():
+            self.optimizer.step()
 
     def _step_unfused(self, **kwargs: Any) -> None:
         self._layout = None  # the plain loop may create state

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-PLAIN_TENSORS = (Tensor, nn.Parameter)  # not DTensor, nor what FSDP1 flattens
+from optwrap.optim.sharded_step import ShardedStep
+from optwrap.optim.sharding import Spread, is_sharded, shard_of, shards_of, spread
+
+PLAIN_TENSORS = (Tensor, nn.Parameter)  # not what FSDP1 flattens; of a DTensor its shard
 _dtype = attrgetter("dtype")
 
 
@@ -28,7 +31,9 @@ def align_strides(optimizer: Optimizer) -> None:
     """Lay state out as its parameters are: fused CPU kernels walk both as flat memory."""
     for param, state in optimizer.state.items():
         for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == param.shape and value.stride() != param.stride():
+            if not isinstance(value, Tensor) or value.shape != param.shape:
+                continue
+            if shard_of(value).stride() != shard_of(param).stride():
                 state[name] = torch.empty_like(param, dtype=value.dtype).copy_(value)
 
 
@@ -46,6 +51,8 @@ class Layout:
     strides: list[tuple[int, ...]]  # of the gradients
     dtypes: list[torch.dtype]
     kinds: tuple[frozenset[torch.device], frozenset[torch.dtype]]
+    sharded_step: ShardedStep | None  # None where all parameters are plain tensors
+    spread: Spread  # of the gradients
 
     @classmethod
     def of(cls, optimizer: Optimizer, params: Sequence[Tensor]) -> "Layout":
@@ -58,10 +65,12 @@ class Layout:
             state=optimizer.state,
             params=present,
             absent=[param for param in params if param.grad is None],
-            addresses=[param.data_ptr() for param in present],
-            strides=[param.grad.stride() for param in present if param.grad is not None],
+            addresses=[shard_of(param).data_ptr() for param in present],
+            strides=[shard_of(param.grad).stride() for param in present],
             dtypes=[param.dtype for param in present],
             kinds=(frozenset(p.device for p in present), frozenset(p.dtype for p in present)),
+            sharded_step=ShardedStep(optimizer) if is_sharded(params) else None,
+            spread=spread([param.grad for param in present if param.grad is not None]),
         )
 
     def is_of(self, optimizer: Optimizer) -> bool:
@@ -72,16 +81,19 @@ class Layout:
             and len(groups) == len(self.groups)
             and all(map(is_, groups, self.groups))
             and [_traits(group) for group in groups] == self.traits
+            and (self.sharded_step is None or self.sharded_step.is_current())
         )
 
     def grads(self) -> list[Tensor] | None:
-        """Return the gradients if everything lies as it did. Plain maps: this runs in every step."""
-        grads: list[Any] = [param.grad for param in self.params]
+        """Return the gradients (or shards) if everything lies as it did. Plain maps: this runs in every step."""
+        params, grads = self.params, cast(list[Any], [param.grad for param in self.params])
+        if self.sharded_step is not None:
+            params, grads = shards_of(params), shards_of(grads)
         try:
             same = (
                 list(map(Tensor.stride, grads)) == self.strides
                 and list(map(_dtype, grads)) == self.dtypes
-                and list(map(Tensor.data_ptr, self.params)) == self.addresses
+                and list(map(Tensor.data_ptr, params)) == self.addresses
             )
         except (TypeError, RuntimeError):  # a gradient is None now, or sparse
             return None
@@ -94,10 +106,12 @@ def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def unfit(params: Sequence[Tensor]) -> str | None:
     """Return why a fused kernel may not touch the parameters and gradients as they lie, or None."""
-    for param in params:
-        grad = param.grad
-        if grad is None:
+    for whole in params:
+        if whole.grad is None:
             continue
+        param, grad = shard_of(whole), shard_of(whole.grad)
+        if param.shape != grad.shape:
+            return "a gradient is sharded otherwise than its parameter"
         if type(param) not in PLAIN_TENSORS or not is_dense(param):
             return "a parameter is no dense tensor"
         if grad.layout != torch.strided:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from optwrap.optim.fused import FusedKernel
+from optwrap.optim.sharding import agree_on_any, on_shards, spread
 
 
 class LossScaling:
@@ -45,8 +46,12 @@ class LossScaling:
 
     def step_plainly(self, kernel: FusedKernel, finish: Callable[[], None], **kwargs: Any) -> bool:
         """Unscale, `finish` the gradients and step; return whether an overflow made this a skipped step."""
-        stepper: Any = _Stepper(kernel)
-        self.scaler.unscale_(stepper)
+        grads = [param.grad for param in kernel.params if param.grad is not None]
+        with on_shards(kernel.params) as shards:
+            stepper: Any = _Stepper(kernel, shards)
+            self.scaler.unscale_(stepper)
+        for found_inf in self.scaler._found_inf_per_device(stepper).values():
+            agree_on_any(found_inf, spread(grads))
         try:
             finish()
             self.scaler.step(stepper, **kwargs)
@@ -60,8 +65,8 @@ class LossScaling:
 class _Stepper:
     """What GradScaler takes for the optimizer: it decides on the host, and steps with a guarded kernel."""
 
-    def __init__(self, kernel: FusedKernel) -> None:
-        self.param_groups = kernel.optimizer.param_groups
+    def __init__(self, kernel: FusedKernel, params: list[Tensor]) -> None:
+        self.param_groups = [{"params": params}]
         self.stepped = False
         self._kernel = kernel
 

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
+
+from optwrap.optim.sharding import Spread, join_norms, shards_of, spread
 
 _SMALL = 2**13  # elements: smaller gradients are measured together, a call costs more than their sum
 _CHUNK = 2**21  # elements: a longer float32 sum of squares is off by more than 1e-5
@@ -24,6 +27,8 @@ def norm_of(grads: Sequence[Tensor], norm_type: float = 2.0) -> Tensor:
     if not grads:
         return torch.tensor(0.0)
     kinds = {(type(grad), grad.device.type, grad.dtype) for grad in grads}
+    if any(kind is DTensor for kind, _, _ in kinds):
+        return norm_of_shards(shards_of(grads), spread(grads), norm_type)
     if norm_type == 2.0 and kinds == {(Tensor, "cpu", torch.float32)}:
         norm = _norm_on_cpu(grads)
         return norm if math.isfinite(norm.item()) else _in_float64(grads, norm_type)
@@ -31,10 +36,21 @@ def norm_of(grads: Sequence[Tensor], norm_type: float = 2.0) -> Tensor:
         kind is Tensor and device in ("cpu", "cuda") and dtype.is_floating_point for kind, device, dtype in kinds
     ):
         return _in_float64(grads, norm_type)
-    # Sharded gradients know how to reduce over processes; MPS has no float64.
+    # MPS has no float64.
     if any(dtype in (torch.float16, torch.bfloat16) for _, _, dtype in kinds):
         grads = [torch.linalg.vector_norm(grad, norm_type, dtype=torch.float32) for grad in grads]
     return get_total_norm(grads, norm_type)
+
+
+def norm_of_shards(shards: Sequence[Tensor], spread: Spread, norm_type: float) -> Tensor:
+    """Return the total norm, the same on all processes, of tensors of which this one holds `shards`."""
+    norms = [
+        join_norms(norm_of([shards[i] for i in positions], norm_type), mesh, dims, norm_type)
+        for (mesh, dims), positions in spread.items()
+    ]
+    if len(norms) == 1:
+        return norms[0]
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]), norm_type)
 
 
 def _norm_on_cpu(grads: Sequence[Tensor]) -> Tensor:

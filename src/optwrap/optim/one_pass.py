@@ -13,7 +13,6 @@ from torch.optim import optimizer as torch_optimizer
 from optwrap.optim.clip import ClipNorm, ClipValue
 from optwrap.optim.fused import FusedKernel
 from optwrap.optim.loss_scaling import LossScaling
-from optwrap.optim.norm import norm_of
 
 _DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})  # the kernel's divisor is a float32
 _FLOAT32_MAX = torch.finfo(torch.float32).max
@@ -66,7 +65,7 @@ class OnePass:
         assert not isinstance(clip, ClipValue)
         self.norm = norm = None
         if clip is not None or scaling is not None or measure:
-            norm = norm_of(grads, 2.0 if clip is None else clip.norm_type)
+            norm = self._kernel.norm_of(grads, 2.0 if clip is None else clip.norm_type)
         on_host = grads[0].device.type == "cpu" if self.on_host is None else self.on_host
         decide = self._decide_on_host if on_host else self._decide_on_device
         divisor, skipped = decide(norm, clip, factor, scaling)

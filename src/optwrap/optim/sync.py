@@ -1,6 +1,7 @@
 """When data-parallel modules average gradients, and over which processes."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -8,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, ShardingStrategy
 from torch.nn.parallel import DistributedDataParallel
+
+from optwrap.errors import ConfigError
 
 
 def parallel_modules(model: nn.Module) -> list[nn.Module]:
@@ -44,6 +47,43 @@ class ParallelModules:
         """Whether gradients are plain shards, which only FSDP1 itself can reduce over processes."""
         fsdp1 = [module for module in self.all or () if isinstance(module, FullyShardedDataParallel)]
         return any(module.sharding_strategy != ShardingStrategy.NO_SHARD for module in fsdp1)
+
+    @property
+    def has_static_graph(self) -> bool:
+        """Whether one is DDP with `static_graph=True`."""
+        return any(isinstance(each, DistributedDataParallel) and each.static_graph for each in self.all or ())
+
+
+def check_averaged(modules: Sequence[nn.Module]) -> None:
+    """Raise ConfigError if the backward pass left a DDP module's gradients not averaged; takes 1 us.
+
+    DDP itself raises in the forward pass after the next step, and never in the last step of a run.
+    """
+    for module in modules:
+        if isinstance(module, DistributedDataParallel):
+            try:
+                module._check_reducer_finalized()
+            except RuntimeError as error:
+                raise ConfigError(_unused(module, str(error))) from error
+
+
+def _unused(module: DistributedDataParallel, text: str) -> str:
+    found = re.search(r"did not receive grad for rank \d+:((?: \d+)+)", text)
+    if found is None:
+        return text
+    # DDP counts the parameters that it averages, in their order.
+    names = [
+        name
+        for name, param in module.module.named_parameters()
+        if param.requires_grad and name not in module.parameters_to_ignore
+    ]
+    unused = [names[int(i)] for i in found[1].split() if int(i) < len(names)]
+    some = ", ".join(unused[:8]) + (f" and {len(unused) - 8} more" if len(unused) > 8 else "")
+    return (
+        f"The loss does not depend on every parameter of {type(module.module).__name__}, so DDP did not average "
+        f"the gradients. Unused here: {some}. Use them, freeze them before training, or set "
+        "strategy.find_unused_parameters=true (DistributedDataParallel's own argument of that name)."
+    )
 
 
 @contextlib.contextmanager

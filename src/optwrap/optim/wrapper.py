@@ -15,7 +15,7 @@ from optwrap.optim.clip import parse_clip_grad
 from optwrap.optim.counts import StepCounts
 from optwrap.optim.finish import Finish
 from optwrap.optim.hyperparameters import lr_of, momentum_of
-from optwrap.optim.sync import ParallelModules, no_sync, set_fsdp2_sync
+from optwrap.optim.sync import ParallelModules, check_averaged, no_sync, set_fsdp2_sync
 
 
 class OptimWrapper:
@@ -144,10 +144,17 @@ class OptimWrapper:
         return self._window.normalise(loss, weight, self._params, self._parallel.all)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Differentiate `loss` and count one micro-batch; gradients are averaged only if it updates."""
+        """Differentiate `loss` and count one micro-batch; gradients are averaged only if it updates.
+
+        Raises:
+            ConfigError: DDP could not average them, since parameters were not used in the loss.
+        """
         self._window.counts.check_room()
-        if not self._parallel.all or self.should_sync():
+        if not self._parallel.all:
             loss.backward(**kwargs)
+        elif self.should_sync():
+            loss.backward(**kwargs)
+            check_averaged(self._parallel.all)
         else:
             with no_sync(self._parallel.all):
                 loss.backward(**kwargs)
@@ -268,3 +275,8 @@ class OptimWrapper:
     def _check_parallel(self) -> None:
         if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
             raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
+        if self.accumulative_counts > 1 and self._parallel.has_static_graph:
+            raise ConfigError(
+                f"accumulative_counts={self.accumulative_counts}: DDP's static_graph=True averages gradients in "
+                "the first backward pass, which accumulation holds back. Leave out static_graph."
+            )

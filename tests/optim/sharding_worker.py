@@ -1,0 +1,223 @@
+"""One process of the tests of sharded training; see test_sharding.py."""
+
+import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
+
+from optwrap.optim import AmpOptimWrapper, OptimWrapper
+from optwrap.optim.clip import total_norm
+from tests.optim import parallel
+from tests.optim.parallel import batches, difference, joined, loss_of, net, train, train_by_hand
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "SGD": partial(SGD, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "Adam": partial(Adam, lr=0.01, amsgrad=True),
+    "AdamW": partial(AdamW, lr=0.01),
+    "Adagrad": partial(Adagrad, lr=0.05),
+    "plain SGD": partial(SGD, lr=0.1, momentum=0.9, weight_decay=0.01, foreach=False),
+    "RMSprop": partial(RMSprop, lr=0.01),
+}
+CLIPS: dict[str, tuple[dict[str, float] | None, Callable[..., Any]]] = {
+    "none": (None, lambda params: None),
+    "norm": ({"max_norm": 0.3}, partial(clip_grad_norm_, max_norm=0.3)),
+    "norm 1": ({"max_norm": 0.5, "norm_type": 1.0}, partial(clip_grad_norm_, max_norm=0.5, norm_type=1.0)),
+    "norm inf": (
+        {"max_norm": 0.1, "norm_type": math.inf},
+        partial(clip_grad_norm_, max_norm=0.1, norm_type=math.inf),
+    ),
+    "value": ({"clip_value": 0.05}, partial(clip_grad_value_, clip_value=0.05)),
+}
+
+
+def trained(rank: int, shard: Callable[[nn.Module], nn.Module], optimizer: str, clip: str) -> dict[str, Any]:
+    """Train by the wrapper on this process's data, and by hand on everyone's; say how they differ."""
+    said = Said()
+    model, alone = shard(net()), net()
+    clip_grad, clip_by_hand = CLIPS[clip]
+    wrapper = OptimWrapper(OPTIMIZERS[optimizer](model.parameters()), clip_grad=clip_grad)
+    optimizer_alone = OPTIMIZERS[optimizer](alone.parameters())
+    norms = []
+    for with_spare in (False, True):  # a layer has its first gradients late
+        train(model, wrapper, batches(rank, 2), with_spare)
+        train_by_hand(alone, optimizer_alone, joined(2), lambda p: norms.append(clip_by_hand(p)), with_spare)
+    norm = wrapper.last_grad_norm
+    return {
+        "difference": difference(model, alone),
+        "norm": None if norm is None else norm.item() - norms[-1].item(),
+        "plain norm": norm is None or type(norm) is torch.Tensor,
+        "own norm": None if norm is None else norm.item(),
+        "state is sharded": state_is_sharded(wrapper.optimizer),
+        "unfused": said.messages,
+    }
+
+
+def state_is_sharded(optimizer: torch.optim.Optimizer) -> bool:
+    return all(
+        isinstance(value, DTensor) and value.placements == param.placements
+        for param, state in optimizer.state.items()
+        if isinstance(param, DTensor)
+        for name, value in state.items()
+        if name != "step"
+    )
+
+
+class Said(logging.Handler):
+    """The messages of a wrapper that steps without its fused kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+        logger = logging.getLogger("optwrap.optim.fused")
+        logger.handlers = [self]
+        logger.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def overflowed(
+    rank: int, shard: Callable[[nn.Module], nn.Module], optimizer: str, loss_scale: Any
+) -> dict[str, Any]:
+    """Overflow in one of the two shards only, in the first step and in the third."""
+    if loss_scale == "dynamic":
+        loss_scale = {"init_scale": 256.0}
+    model, alone = shard(net()), net()
+    wrapper = AmpOptimWrapper(
+        OPTIMIZERS[optimizer](model.parameters()),
+        loss_scale=loss_scale,
+        dtype="bfloat16",
+        clip_grad={"max_norm": 1.0},
+    )
+    kept, norms = [], []
+    for i, batch in enumerate(batches(rank)):
+        loss = loss_of(model, batch)
+        wrapper.backward(wrapper.scale_loss(loss))
+        before = difference(model, alone)
+        if i in (0, 2) and rank % 2:
+            model.hidden.weight.grad.to_local()[0, 0] = math.inf if i else math.nan
+        wrapper.step()
+        wrapper.zero_grad()
+        if i in (0, 2):
+            kept.append(difference(model, alone) == before)
+            norms.append(math.isfinite(wrapper.last_grad_norm.item()))
+    by_hand = partial(clip_grad_norm_, max_norm=1.0)
+    train_by_hand(alone, OPTIMIZERS[optimizer](alone.parameters()), joined()[1::2], by_hand)
+    return {
+        "kept": kept,
+        "finite norms": norms,
+        "skipped": wrapper.skipped_steps,
+        "updates": wrapper.updates,
+        "scale": wrapper.loss_scaler.get_scale(),
+        "difference": difference(model, alone),
+    }
+
+
+def norms(rank: int, shard: Callable[[nn.Module], nn.Module]) -> dict[str, Any]:
+    """Return total norms relative to those on one process, and how many reductions each took."""
+    model, alone = shard(net()), net()
+    loss_of(model, batches(rank)[0]).backward()
+    loss_of(alone, joined()[0]).backward()
+    found: dict[str, Any] = {"reductions": []}
+    all_reduce = dist.all_reduce
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        found["reductions"][-1] += 1
+        return all_reduce(*args, **kwargs)
+
+    dist.all_reduce = counted
+    for norm_type in (2.0, 1.0, 3.0, math.inf):
+        found["reductions"].append(0)
+        norm = total_norm(model.parameters(), norm_type)
+        expected = clip_grad_norm_(alone.parameters(), math.inf, norm_type)
+        found[f"{norm_type}"] = norm.item() / expected.item()
+    if rank % 2:
+        model.hidden.weight.grad.to_local()[0, 0] = math.nan
+    found["reductions"].append(0)
+    found["of NaN"] = [str(total_norm(model.parameters(), norm_type).item()) for norm_type in (2.0, math.inf)]
+    found["reductions"].pop()
+    for param in model.parameters():
+        if param.grad is not None:
+            (param.grad.to_local() if isinstance(param, DTensor) else param.grad).fill_(3e30)
+    elements = sum(param.numel() for param in model.parameters() if param.grad is not None)
+    dist.all_reduce = all_reduce
+    found["of large ones"] = total_norm(model.parameters()).item() / (3e30 * elements**0.5)
+    return found
+
+
+def weighted(rank: int, counts: int) -> float:
+    """Accumulate batches of different sizes, weighted and clipped; return the difference from one process."""
+    sizes = [[3, 7, 2, 5], [6, 1, 9, 2], [4, 4, 1, 8], [2, 3, 5, 1]]
+    model, alone = parallel.sharded(net()), net()
+    wrapper = OptimWrapper(OPTIMIZERS["AdamW"](model.parameters()), counts, clip_grad={"max_norm": 0.3})
+    optimizer = OPTIMIZERS["AdamW"](alone.parameters())
+    data = [[batches(r, 1, n + 1)[0] for n in sizes[r]] for r in range(dist.get_world_size())]
+    for batch in data[rank]:
+        with wrapper.optim_context(model):
+            loss = loss_of(model, batch)
+        wrapper.update_params(loss, weight=len(batch[1]))
+    for i in range(0, 4, counts):
+        parts = [batch for of_rank in data for batch in of_rank[i : i + counts]]
+        window = tuple(map(torch.cat, zip(*parts, strict=True)))
+        train_by_hand(alone, optimizer, [window], partial(clip_grad_norm_, max_norm=0.3))
+    return difference(model, alone)
+
+
+def measured(rank: int) -> list[float]:
+    """Measure the norm at every second update though nothing clips; return it relative to one process."""
+    model, alone = parallel.sharded(net()), net()
+    wrapper = OptimWrapper(OPTIMIZERS["SGD"](model.parameters()))
+    wrapper.norm_is_due = lambda update: update % 2 == 0
+    norms: list[torch.Tensor] = []
+    optimizer = OPTIMIZERS["SGD"](alone.parameters())
+    train_by_hand(alone, optimizer, joined(), lambda params: norms.append(clip_grad_norm_(params, math.inf)))
+    seen = []
+    for batch in batches(rank):
+        train(model, wrapper, [batch])
+        seen.append(None if wrapper.last_grad_norm is None else wrapper.last_grad_norm.item())
+    return [seen[0], seen[1] / norms[1].item(), seen[2] == seen[1], seen[3] / norms[3].item()]
+
+
+def cases() -> tuple[list[tuple[str, str, str]], list[tuple[str, str, Any]]]:
+    """Return (how it is sharded, optimizer, clip) to train, and (..., loss scale) to overflow."""
+    if dist.get_world_size() == 4:
+        steps = [
+            ("sharded", optimizer, clip) for optimizer in ("SGD", "plain SGD") for clip in ("norm", "norm inf")
+        ]
+        return steps, [("sharded", "SGD", "dynamic"), ("sharded", "plain SGD", "dynamic")]
+    steps = [("sharded", optimizer, "norm") for optimizer in OPTIMIZERS]
+    steps += [("sharded", "SGD", clip) for clip in CLIPS if clip != "norm"]
+    steps += [("partly_sharded", "plain SGD", clip) for clip in CLIPS] + [("partly_sharded", "SGD", "norm")]
+    overflows: list[tuple[str, str, Any]] = [("sharded", "AdamW", "dynamic")]
+    overflows += [("sharded", optimizer, 128.0) for optimizer in ("SGD", "plain SGD")]
+    overflows += [("partly_sharded", optimizer, "dynamic") for optimizer in ("SGD", "plain SGD")]
+    return steps, overflows
+
+
+def checks(rank: int) -> dict[str, Any]:
+    steps, overflows = cases()
+    result: dict[str, Any] = {
+        f"{shard}-{optimizer}-{clip}": trained(rank, getattr(parallel, shard), optimizer, clip)
+        for shard, optimizer, clip in steps
+    }
+    result |= {
+        f"overflow-{shard}-{optimizer}-{scale}": overflowed(rank, getattr(parallel, shard), optimizer, scale)
+        for shard, optimizer, scale in overflows
+    }
+    for shard in dict.fromkeys(shard for shard, _, _ in steps):  # in one order on all ranks
+        result[f"norms-{shard}"] = norms(rank, getattr(parallel, shard))
+    result["weighted"] = [weighted(rank, counts) for counts in (1, 2)]
+    result["measured"] = measured(rank)
+    return result
+
+
+if __name__ == "__main__":
+    parallel.work(checks)
