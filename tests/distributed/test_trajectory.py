@@ -11,12 +11,13 @@ SMALL = (
     *("data=digits", "data.augment=false", "model=small_vit", "model.dim=16", "model.depth=2", "model.heads=2"),
     *("device=cpu", "max_updates=5", "log_every=2", "schedule=constant"),
 )
+EPS = "optim_wrapper.optimizer.eps=1e-4"  # else Adam makes updates of the rounding of gradients that are zero
 MIXINS = {
     "sgd": ["optim_wrapper=sgd", "optim_wrapper.optimizer.lr=0.2"],
-    "clipped": ["optim_wrapper=[adamw,clip]", "optim_wrapper.clip_grad.max_norm=0.1"],
+    "clipped": ["optim_wrapper=[adamw,clip]", "optim_wrapper.clip_grad.max_norm=0.1", EPS],
     "paramwise": ["optim_wrapper=[sgd,no_norm_decay,clip]", "optim_wrapper.clip_grad.norm_type=1"],
     "by value": ["optim_wrapper=[sgd,clip_value]", "optim_wrapper.clip_grad.clip_value=0.001"],
-    "layer decay": ["optim_wrapper=[adamw,layer_decay]"],
+    "layer decay": ["optim_wrapper=[adamw,layer_decay]", EPS],
     "weighted": ["optim_wrapper=[sgd,clip]", "task._target_=tests.distributed.tasks.WeightedTask"],
     "hybrid": ["optim_wrapper=hybrid_muon"],
     "amp": ["optim_wrapper=[sgd,amp,clip]", "optim_wrapper.loss_scale={init_scale: 1024}"],

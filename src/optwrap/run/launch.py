@@ -92,7 +92,7 @@ def _environment(nproc: int, hidden: str | None) -> Iterator[None]:
     """Give the processes started inside their share of the CPU's cores, and the word that this one reports."""
     before = dict(os.environ)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
-    os.environ[PARENT_REPORTS] = HydraConfig.get().mode.name
+    os.environ[PARENT_REPORTS] = str(HydraConfig.get().mode)
     if hidden is not None:
         os.environ.pop(hidden, None)
     try:

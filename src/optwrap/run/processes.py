@@ -13,7 +13,7 @@ _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
 PARENT_REPORTS = "OPTWRAP_PARENT_REPORTS"
 """Set where the process that started the ranks holds the run's folder, and shows the message of an error.
 
-Its value is Hydra's mode there, RUN or MULTIRUN: in a sweep the terminal is not the run's.
+Its value is Hydra's mode there: in a sweep the terminal is not the run's.
 """
 _WAIT = 5.0  # seconds for the word of the rank that failed, when a connection breaks
 _END = "end"
@@ -50,7 +50,7 @@ def parent_reports() -> bool:
 
 def shares_the_terminal() -> bool:
     """Whether another process has the terminal: rank 0, or the sweep that the run is a job of."""
-    return bool(rank_suffix()) or os.environ.get(PARENT_REPORTS) == "MULTIRUN"
+    return bool(rank_suffix()) or os.environ.get(PARENT_REPORTS, "").endswith("MULTIRUN")
 
 
 def rank_suffix() -> str:

@@ -17,7 +17,9 @@ from optwrap.optim import (
     load_named_state_dict,
     named_state_dict,
 )
+from optwrap.optim.sharded_state import full
 from optwrap.run.model_state import full_state
+from optwrap.run.ranks import Ranks
 
 FORMAT = 1
 _MOST_UPDATES = 1000  # of one wrapper in a micro-batch: a schedule is advanced update by update
@@ -33,11 +35,14 @@ class RunParts:
     task: Any
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of every part; optimizer state is by parameter name."""
+        """Return the state of every part, whole; optimizer state is by parameter name.
+
+        Of several ranks all call it, and rank 0's is the one to save.
+        """
         state = {
             "format": FORMAT,
             "model": full_state(self.model),
-            "optim_wrapper": named_state_dict(self.optim_wrapper),
+            "optim_wrapper": full(named_state_dict(self.optim_wrapper), keep=Ranks.current().is_first),
             "counters": {name: _counters(each) for name, each in named_wrappers(self.optim_wrapper).items()},
             "schedule": self.schedule.state_dict(),
         }
