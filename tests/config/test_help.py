@@ -22,7 +22,7 @@ def test_key_lines_show_the_value_of_this_config_and_what_it_is_for() -> None:
     assert "  epochs=3 " in lines
     assert "max_updates=null" in lines
     assert "compile=false" in lines
-    assert "Samples in a micro-batch." in lines
+    assert "Samples in a micro-batch, over all processes." in lines
     assert "optim_wrapper" not in lines
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
 from optwrap.errors import ConfigError
-from optwrap.run.loaders import TrainingOrder, batch_size, batches, make_loaders, to_device
+from optwrap.run.loaders import EvaluationOrder, TrainingOrder, batch_size, batches, make_loaders, to_device
+from optwrap.run.ranks import Ranks
 
 CPU = torch.device("cpu")
 
@@ -100,6 +101,39 @@ def test_the_order_of_a_part_is_that_part_of_the_order(samples, size, first, len
     order = TrainingOrder(samples, min(size, samples), seed=3)
     whole = list(order.between(0, first + length))
     assert list(order.between(first, first + length)) == whole[first:]
+
+
+@given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 5))
+def test_ranks_share_an_evaluation_each_sample_once_in_equally_many_batches(samples, share, size):
+    if samples < size:
+        return
+    orders = [EvaluationOrder(samples, share * size, 0, Ranks(rank, size)) for rank in range(size)]
+    parts = [list(order) for order in orders]
+    assert sorted(row for part in parts for index in part for row in index.rows) == list(range(samples))
+    assert {len(part) for part in parts} == {len(order) for order in orders} == {len(parts[0])}
+    assert all(len(index.rows) for part in parts for index in part)
+
+
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 4), st.integers(0, 20), st.integers(0, 20))
+def test_ranks_train_on_what_one_rank_takes_in_smaller_micro_batches(samples, share, size, first, length):
+    samples = max(samples, share * size)
+    whole = TrainingOrder(samples, share * size, seed=3)
+    ranks = [
+        list(TrainingOrder(samples, share * size, 3, Ranks(rank, size)).between(first, first + length))
+        for rank in range(size)
+    ]
+    together = [[row for part in step for row in part.rows] for step in zip(*ranks, strict=True)]
+    assert together == [index.rows for index in whole.between(first, first + length)]
+    if samples % (share * size) == 0:  # else the smaller micro-batches also take the rest of an epoch
+        pieces = TrainingOrder(samples, share, seed=3).between(first * size, (first + length) * size)
+        assert [part for step in zip(*ranks, strict=True) for part in step] == list(pieces)
+
+
+@pytest.mark.parametrize(("size", "nearest"), [(63, "62 or 64"), (1, ": 2")])
+def test_a_batch_that_ranks_cannot_share_names_the_nearest_that_they_can(size, nearest, data):
+    data.train = TensorDataset(torch.zeros(100, 1))
+    with pytest.raises(ConfigError, match=f"batch_size={size}: .*{nearest}"):
+        make_loaders(data, size, 0, 0, CPU, Ranks(0, 2))
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,14 @@ def test_updates_agree_with_the_wrapper(micro_batches, per_epoch, counts, log_ev
 def test_numbers_below_one_are_errors_that_name_the_key(key):
     with pytest.raises(ConfigError, match=f"{key}=0"):
         plan_of(**{key: 0})
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 5), st.none() | st.integers(1, 4))
+def test_several_ranks_save_between_updates_what_is_due_before_the_next(micro_batches, per_epoch, counts, every):
+    alone = Plan(micro_batches, per_epoch, counts, 1, None, every)
+    ranks = Plan(micro_batches, per_epoch, counts, 1, None, every, between_updates=True)
+    saved = [count for count in range(1, micro_batches + 1) if ranks.saves_after(count)]
+    assert all(ranks.ends_update(count) for count in saved)
+    for count in range(1, micro_batches + 1):
+        if alone.saves_after(count) and count >= counts:
+            assert any(ranks.update_after(count) == ranks.update_after(each) and each <= count for each in saved)
