@@ -6,6 +6,7 @@ step is made by the plain loop.
 """
 
 import contextlib
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -141,13 +142,15 @@ class FusedKernel:
         self._compiled = torch.compile(partial(type(self.optimizer).step, self.optimizer), **kwargs)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the optimizer's state, laid out as its parameters are; how it steps stays this run's choice."""
+        """Load a copy of the state, laid out as the parameters are; how it steps stays this run's choice."""
         chosen: list[dict[str, Any]] = [
             {name: group[name] for name in ("fused", "foreach") if name in group}
             for group in self.optimizer.param_groups
         ]
-        sharded = "param_groups" in state_dict and is_sharded(self.params)  # a HybridOptimizer's are nested
-        self.optimizer.load_state_dict(place_state(self.optimizer, state_dict) if sharded else state_dict)
+        if "param_groups" in state_dict:  # those of a HybridOptimizer's parts come here one by one
+            # Sharded before it is copied: whole, it may not fit.
+            state_dict = copy.deepcopy(place_state(self.optimizer, state_dict))
+        self.optimizer.load_state_dict(state_dict)
         for group, choice in zip(self.optimizer.param_groups, chosen, strict=True):
             group.update(choice)
         align_strides(self.optimizer)
