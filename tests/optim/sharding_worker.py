@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from torch.profiler import ProfilerActivity, profile
@@ -76,6 +77,35 @@ def uses_fused_kernel(optim_wrapper: OptimWrapper) -> bool:
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         optim_wrapper.step()
     return any("_fused_" in event.key for event in seen.key_averages())
+
+
+def frees_gradients(rank: int, optimizer: str) -> bool:
+    """Whether nothing holds the memory of a gradient once it is zeroed."""
+    model = parallel.sharded(net())
+    wrapper = OptimWrapper(OPTIMIZERS[optimizer](model.parameters()), clip_grad={"max_norm": 0.3})
+    train(model, wrapper, batches(rank))
+    loss_of(model, batches(rank)[0]).backward()
+    memory = StorageWeakRef(model.hidden.weight.grad.to_local().untyped_storage())
+    wrapper.step()
+    wrapper.zero_grad()
+    return memory.expired()
+
+
+def disturbed(rank: int, optimizer: str) -> dict[str, Any]:
+    """Convert the model to and fro, which gives its parameters new shards, then watch a step by a hook."""
+    model, alone = parallel.sharded(net()), net()
+    wrapper = OptimWrapper(OPTIMIZERS[optimizer](model.parameters()), clip_grad={"max_norm": 0.3})
+    train(model, wrapper, batches(rank)[:2])
+    model.double().float()
+    train(model, wrapper, batches(rank)[2:3])
+    seen: list[bool] = []
+    wrapper.optimizer.register_step_post_hook(
+        lambda each, *_: seen.extend(isinstance(param, DTensor) for param in each.param_groups[0]["params"])
+    )
+    train(model, wrapper, batches(rank)[3:])
+    by_hand = partial(clip_grad_norm_, max_norm=0.3)
+    train_by_hand(alone, OPTIMIZERS[optimizer](alone.parameters()), joined(), by_hand)
+    return {"difference": difference(model, alone), "hook sees whole parameters": bool(seen) and all(seen)}
 
 
 def overflowed(
@@ -209,7 +239,9 @@ def checks(rank: int) -> dict[str, Any]:
     for shard in dict.fromkeys(shard for shard, _, _ in steps):  # in one order on all ranks
         result[f"norms-{shard}"] = norms(rank, getattr(parallel, shard))
     result["weighted"] = [weighted(rank, counts) for counts in (1, 2)]
+    result |= {f"disturbed-{optimizer}": disturbed(rank, optimizer) for optimizer in ("SGD", "RMSprop")}
     result["measured"] = measured(rank)
+    result["freed"] = [frees_gradients(rank, optimizer) for optimizer in ("SGD", "plain SGD")]
     return result
 
 

@@ -69,3 +69,13 @@ def test_weighted_and_clipped_accumulation_equals_one_process(results):
 def test_the_norm_is_measured_when_it_is_due(results):
     for result in results:
         assert result["measured"] == [None, pytest.approx(1), True, pytest.approx(1)]
+
+
+def test_a_gradient_that_is_zeroed_leaves_no_memory_behind(results):
+    assert all(result["freed"] == [True, True] for result in results)
+
+
+def test_new_shards_are_trained_on_and_hooks_see_whole_parameters(results):
+    for name, seen in of_kind(results, "disturbed"):
+        assert seen["difference"] < 2e-6, name
+        assert seen["hook sees whole parameters"], name
