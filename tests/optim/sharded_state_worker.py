@@ -124,13 +124,20 @@ def whole(rank: int) -> dict[str, Any]:
     }
 
 
-def refused(rank: int) -> str:
-    model = parallel.sharded(net())
-    try:
-        OptimWrapper(Adafactor(model.parameters()))
-    except ConfigError as error:
-        return str(error)
-    return ""
+def refused(rank: int) -> list[str]:
+    """What is said of an optimizer that cannot step shards, and of one that was built before they were there."""
+    said = []
+    for optimizer, shards_first in ((Adafactor, True), (SGD, False)):
+        model = net()
+        try:
+            if shards_first:
+                OptimWrapper(optimizer(parallel.sharded(model).parameters()))
+            else:
+                wrapper = OptimWrapper(optimizer(model.parameters()))
+                train(parallel.sharded(model), wrapper, batches(rank))
+        except ConfigError as error:
+            said.append(str(error))
+    return said
 
 
 class Blocks(nn.Module):

@@ -1,6 +1,5 @@
 """One process of the tests of sharded training; see test_sharding.py."""
 
-import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -10,8 +9,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
+from torch.profiler import ProfilerActivity, profile
 
 from optwrap.optim import AmpOptimWrapper, OptimWrapper
 from optwrap.optim.clip import total_norm
@@ -40,7 +41,6 @@ CLIPS: dict[str, tuple[dict[str, float] | None, Callable[..., Any]]] = {
 
 def trained(rank: int, shard: Callable[[nn.Module], nn.Module], optimizer: str, clip: str) -> dict[str, Any]:
     """Train by the wrapper on this process's data, and by hand on everyone's; say how they differ."""
-    said = Said()
     model, alone = shard(net()), net()
     clip_grad, clip_by_hand = CLIPS[clip]
     wrapper = OptimWrapper(OPTIMIZERS[optimizer](model.parameters()), clip_grad=clip_grad)
@@ -50,18 +50,20 @@ def trained(rank: int, shard: Callable[[nn.Module], nn.Module], optimizer: str, 
         train(model, wrapper, batches(rank, 2), with_spare)
         train_by_hand(alone, optimizer_alone, joined(2), lambda p: norms.append(clip_by_hand(p)), with_spare)
     norm = wrapper.last_grad_norm
+    off = difference(model, alone)
+    loss_of(model, batches(rank)[0], True).backward()
     return {
-        "difference": difference(model, alone),
+        "difference": off,
         "norm": None if norm is None else norm.item() - norms[-1].item(),
         "plain norm": norm is None or type(norm) is torch.Tensor,
         "own norm": None if norm is None else norm.item(),
         "state is sharded": state_is_sharded(wrapper.optimizer),
-        "unfused": said.messages,
+        "fused": uses_fused_kernel(wrapper) if clip == "norm" else None,
     }
 
 
 def state_is_sharded(optimizer: torch.optim.Optimizer) -> bool:
-    return all(
+    return bool(optimizer.state) and all(
         isinstance(value, DTensor) and value.placements == param.placements
         for param, state in optimizer.state.items()
         if isinstance(param, DTensor)
@@ -70,18 +72,40 @@ def state_is_sharded(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
-class Said(logging.Handler):
-    """The messages of a wrapper that steps without its fused kernel."""
+def uses_fused_kernel(optim_wrapper: OptimWrapper) -> bool:
+    """Whether a step calls a fused kernel."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        optim_wrapper.step()
+    return any("_fused_" in event.key for event in seen.key_averages())
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-        logger = logging.getLogger("optwrap.optim.fused")
-        logger.handlers = [self]
-        logger.setLevel(logging.INFO)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+def frees_gradients(rank: int, optimizer: str) -> bool:
+    """Whether nothing holds the memory of a gradient once it is zeroed."""
+    model = parallel.sharded(net())
+    wrapper = OptimWrapper(OPTIMIZERS[optimizer](model.parameters()), clip_grad={"max_norm": 0.3})
+    train(model, wrapper, batches(rank))
+    loss_of(model, batches(rank)[0]).backward()
+    memory = StorageWeakRef(model.hidden.weight.grad.to_local().untyped_storage())
+    wrapper.step()
+    wrapper.zero_grad()
+    return memory.expired()
+
+
+def disturbed(rank: int, optimizer: str) -> dict[str, Any]:
+    """Convert the model to and fro, which gives its parameters new shards, then watch a step by a hook."""
+    model, alone = parallel.sharded(net()), net()
+    wrapper = OptimWrapper(OPTIMIZERS[optimizer](model.parameters()), clip_grad={"max_norm": 0.3})
+    train(model, wrapper, batches(rank)[:2])
+    model.double().float()
+    train(model, wrapper, batches(rank)[2:3])
+    seen: list[bool] = []
+    wrapper.optimizer.register_step_post_hook(
+        lambda each, *_: seen.extend(isinstance(param, DTensor) for param in each.param_groups[0]["params"])
+    )
+    train(model, wrapper, batches(rank)[3:])
+    by_hand = partial(clip_grad_norm_, max_norm=0.3)
+    train_by_hand(alone, OPTIMIZERS[optimizer](alone.parameters()), joined(), by_hand)
+    return {"difference": difference(model, alone), "hook sees whole parameters": bool(seen) and all(seen)}
 
 
 def overflowed(
@@ -215,7 +239,9 @@ def checks(rank: int) -> dict[str, Any]:
     for shard in dict.fromkeys(shard for shard, _, _ in steps):  # in one order on all ranks
         result[f"norms-{shard}"] = norms(rank, getattr(parallel, shard))
     result["weighted"] = [weighted(rank, counts) for counts in (1, 2)]
+    result |= {f"disturbed-{optimizer}": disturbed(rank, optimizer) for optimizer in ("SGD", "RMSprop")}
     result["measured"] = measured(rank)
+    result["freed"] = [frees_gradients(rank, optimizer) for optimizer in ("SGD", "plain SGD")]
     return result
 
 

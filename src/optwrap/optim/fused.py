@@ -5,21 +5,22 @@ SGD's momentum buffers without content. Where that would be wrong, or where the 
 step is made by the plain loop.
 """
 
-import contextlib
+import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adagrad, Adam, AdamW, Muon, Optimizer
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
+from optwrap.optim.gathered_step import GatheredStep
 from optwrap.optim.layout import PLAIN_TENSORS, Layout, align_strides, prepare, unfit
 from optwrap.optim.norm import norm_of_shards
 from optwrap.optim.sharded_state import place_state
-from optwrap.optim.sharded_step import GatheredStep, check_shards
-from optwrap.optim.sharding import is_sharded, shard_of
+from optwrap.optim.sharded_step import stepper, unfused
+from optwrap.optim.sharding import shard_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +55,9 @@ class FusedKernel:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        check_shards(optimizer)
         choose_fused(optimizer)
         self.optimizer = optimizer
-        gathers = isinstance(optimizer, Muon) and is_sharded(self.params)
-        self._gathered = GatheredStep(optimizer) if gathers else None
+        self._stepper = stepper(optimizer)
         self._known = isinstance(optimizer, tuple(_DEVICES))
         self._layout: Layout | None = None
         self._compiled: Callable[[], Any] | None = None
@@ -98,20 +97,18 @@ class FusedKernel:
     def step(self, **kwargs: Any) -> None:
         """Step, with the plain loop where the fused kernel would be wrong."""
         if self._layout is not None and not kwargs and self.grads() is not None:
-            self._step_fused()
-        elif self._gathered is not None:
-            self._gathered.step(**kwargs)
+            self._stepper.step()
         elif self._compiled is not None and self._has_stepped and not kwargs:
             self._compiled()
         elif not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
-            self.optimizer.step(**kwargs)
+            self._stepper.step(**kwargs)
         elif kwargs:
             self._say("a closure computes the gradients inside the step")
             self._step_unfused(**kwargs)
         elif self.grads() is None:
             self._step_unfused()
         else:
-            self._step_fused()
+            self._stepper.step()
         self._has_stepped = True
 
     def scaled_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
@@ -119,7 +116,7 @@ class FusedKernel:
         optimizer: Any = self.optimizer
         optimizer.grad_scale, optimizer.found_inf = grad_scale, found_inf
         try:
-            self._step_fused()
+            self._stepper.step()
         finally:
             del optimizer.grad_scale, optimizer.found_inf
 
@@ -131,6 +128,8 @@ class FusedKernel:
         if hasattr(self.optimizer, "compile_step"):  # it is made of several
             self.optimizer.compile_step(**kwargs)
             return
+        if isinstance(self._stepper, GatheredStep):  # the plain loop would not see whole matrices
+            return
         for group in self.optimizer.param_groups:
             group["lr"] = torch.as_tensor(group["lr"])
             if group.get("fused"):
@@ -141,13 +140,15 @@ class FusedKernel:
         self._compiled = torch.compile(partial(type(self.optimizer).step, self.optimizer), **kwargs)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the optimizer's state, laid out as its parameters are; how it steps stays this run's choice."""
+        """Load a copy of the state, laid out as the parameters are; how it steps stays this run's choice."""
         chosen: list[dict[str, Any]] = [
             {name: group[name] for name in ("fused", "foreach") if name in group}
             for group in self.optimizer.param_groups
         ]
-        sharded = "param_groups" in state_dict and is_sharded(self.params)  # a HybridOptimizer's are nested
-        self.optimizer.load_state_dict(place_state(self.optimizer, state_dict) if sharded else state_dict)
+        if "param_groups" in state_dict:  # those of a HybridOptimizer's parts come here one by one
+            # Sharded before it is copied: whole, it may not fit.
+            state_dict = copy.deepcopy(place_state(self.optimizer, state_dict))
+        self.optimizer.load_state_dict(state_dict)
         for group, choice in zip(self.optimizer.param_groups, chosen, strict=True):
             group.update(choice)
         align_strides(self.optimizer)
@@ -167,29 +168,10 @@ class FusedKernel:
         self._layout = Layout.of(self.optimizer, params)
         return self._layout.grads()
 
-    @contextlib.contextmanager
-    def _unfused(self) -> Iterator[None]:
-        groups = [group for group in self.optimizer.param_groups if group["fused"]]
-        for group in groups:
-            group["fused"] = False
-        try:
-            yield
-        finally:
-            for group in groups:
-                group["fused"] = True
-
-    def _step_fused(self) -> None:
-        assert self._layout is not None
-        if self._layout.sharded_step is None:
-            self.optimizer.step()
-            return
-        with self._layout.sharded_step.on_shards():
-            self.optimizer.step()
-
     def _step_unfused(self, **kwargs: Any) -> None:
         self._layout = None  # the plain loop may create state
-        with self._unfused():
-            self.optimizer.step(**kwargs)
+        with unfused(self.optimizer):
+            self._stepper.step(**kwargs)
 
     def _say(self, reason: str) -> None:
         if reason not in self._said:

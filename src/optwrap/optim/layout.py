@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optwrap.optim.sharded_step import ShardedStep
 from optwrap.optim.sharding import Spread, is_sharded, shard_of, shards_of, spread
 
 PLAIN_TENSORS = (Tensor, nn.Parameter)  # not what FSDP1 flattens; of a DTensor its shard
@@ -51,7 +50,7 @@ class Layout:
     strides: list[tuple[int, ...]]  # of the gradients
     dtypes: list[torch.dtype]
     kinds: tuple[frozenset[torch.device], frozenset[torch.dtype]]
-    sharded_step: ShardedStep | None  # None where all parameters are plain tensors
+    sharded: bool
     spread: Spread  # of the gradients
 
     @classmethod
@@ -69,7 +68,7 @@ class Layout:
             strides=[shard_of(param.grad).stride() for param in present],
             dtypes=[param.dtype for param in present],
             kinds=(frozenset(p.device for p in present), frozenset(p.dtype for p in present)),
-            sharded_step=ShardedStep(optimizer) if is_sharded(params) else None,
+            sharded=is_sharded(params),
             spread=spread([param.grad for param in present if param.grad is not None]),
         )
 
@@ -81,13 +80,12 @@ class Layout:
             and len(groups) == len(self.groups)
             and all(map(is_, groups, self.groups))
             and [_traits(group) for group in groups] == self.traits
-            and (self.sharded_step is None or self.sharded_step.is_current())
         )
 
     def grads(self) -> list[Tensor] | None:
         """Return the gradients (or shards) if everything lies as it did. Plain maps: this runs in every step."""
         params, grads = self.params, cast(list[Any], [param.grad for param in self.params])
-        if self.sharded_step is not None:
+        if self.sharded:
             params, grads = shards_of(params), shards_of(grads)
         try:
             same = (

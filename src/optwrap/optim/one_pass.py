@@ -8,11 +8,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.optim import optimizer as torch_optimizer
 
 from optwrap.optim.clip import ClipNorm, ClipValue
 from optwrap.optim.fused import FusedKernel
 from optwrap.optim.loss_scaling import LossScaling
+from optwrap.optim.sharded_step import has_hooks
 
 _DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})  # the kernel's divisor is a float32
 _FLOAT32_MAX = torch.finfo(torch.float32).max
@@ -40,7 +40,7 @@ class OnePass:
 
     def grads(self, clip: ClipNorm | ClipValue | None, scaling: LossScaling | None) -> list[Tensor] | None:
         """Return the gradients, or None where the step needs finished gradients or the plain loop."""
-        if not self._kernel.folds or not _is_foldable(clip) or _has_hooks(self._kernel.optimizer):
+        if not self._kernel.folds or not _is_foldable(clip) or has_hooks(self._kernel.optimizer):
             return None
         grads = self._kernel.grads()
         if not grads:  # without a gradient there is no overflow to look for
@@ -128,14 +128,4 @@ def _is_foldable(clip: ClipNorm | ClipValue | None) -> bool:
         type(clip) is ClipNorm
         and not clip.error_if_nonfinite
         and (clip.norm_type <= 2 or clip.norm_type == math.inf)
-    )
-
-
-def _has_hooks(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step hook may read gradients, or count on not being called in a skipped step."""
-    return bool(
-        optimizer._optimizer_step_pre_hooks
-        or optimizer._optimizer_step_post_hooks
-        or torch_optimizer._global_optimizer_pre_hooks
-        or torch_optimizer._global_optimizer_post_hooks
     )

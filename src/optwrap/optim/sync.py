@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, Shardin
 from torch.nn.parallel import DistributedDataParallel
 
 from optwrap.errors import ConfigError
+from optwrap.optim.sharding import is_sharded
 
 
 def parallel_modules(model: nn.Module) -> list[nn.Module]:
@@ -48,10 +49,19 @@ class ParallelModules:
         fsdp1 = [module for module in self.all or () if isinstance(module, FullyShardedDataParallel)]
         return any(module.sharding_strategy != ShardingStrategy.NO_SHARD for module in fsdp1)
 
-    @property
-    def has_static_graph(self) -> bool:
-        """Whether one is DDP with `static_graph=True`."""
-        return any(isinstance(each, DistributedDataParallel) and each.static_graph for each in self.all or ())
+    def check(self, accumulative_counts: int, params: Callable[[], Sequence[Tensor]]) -> None:
+        """Raise ConfigError where an update of `accumulative_counts` micro-batches on `params` would go wrong."""
+        modules = self.all or ()
+        static = any(isinstance(each, DistributedDataParallel) and each.static_graph for each in modules)
+        if static and accumulative_counts > 1:
+            raise ConfigError(
+                f"accumulative_counts={accumulative_counts}: DDP's static_graph=True averages gradients in the "
+                "first backward pass, which accumulation holds back. Leave out static_graph."
+            )
+        if any(isinstance(each, FSDPModule) for each in modules) and not is_sharded(params()):
+            owned = {id(param) for model in self._of_model for param in model.parameters()}
+            if not any(id(param) in owned for param in params()):
+                raise ConfigError("fully_shard gave the model new parameters: build the wrapper after it.")
 
 
 def check_averaged(modules: Sequence[nn.Module]) -> None:

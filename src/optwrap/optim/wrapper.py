@@ -1,7 +1,6 @@
 """OptimWrapper: one interface for plain, accumulated and clipped training."""
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -250,7 +249,7 @@ class OptimWrapper:
             ValueError: the param groups do not fit those of the optimizer.
         """
         state = {name: value for name, value in state_dict.items() if name != "accumulation"}
-        self._finish.kernel.load_state_dict(copy.deepcopy(state))
+        self._finish.kernel.load_state_dict(state)
         accumulation = state_dict.get("accumulation")
         if accumulation is not None:
             self._window.load_state_dict(accumulation, self._params(), self._scale())
@@ -275,8 +274,4 @@ class OptimWrapper:
     def _check_parallel(self) -> None:
         if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
             raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
-        if self.accumulative_counts > 1 and self._parallel.has_static_graph:
-            raise ConfigError(
-                f"accumulative_counts={self.accumulative_counts}: DDP's static_graph=True averages gradients in "
-                "the first backward pass, which accumulation holds back. Leave out static_graph."
-            )
+        self._parallel.check(self.accumulative_counts, self._params)

@@ -1,0 +1,63 @@
+"""Stepping sharded matrices (DTensors) whole, one at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Replicate
+from torch.optim import Optimizer
+
+
+class GatheredStep:
+    """Lets an optimizer that looks at whole matrices (Muon) step sharded ones.
+
+    Gradient and state are gathered one parameter at a time, and every process works out the whole update. By the
+    operators of DTensors that took 11 to 16 reductions a matrix, and sums of bfloat16 shards lose digits.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """Step every parameter that has a gradient."""
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
+        groups = self._optimizer.param_groups
+        lists = [group["params"] for group in groups]
+        try:
+            for group in groups:
+                group["params"] = []
+            for group, params in zip(groups, lists, strict=True):
+                for param in params:
+                    group["params"] = [param]
+                    if param.grad is not None:
+                        self._step_one(param)
+                group["params"] = []
+        finally:
+            for group, params in zip(groups, lists, strict=True):
+                group["params"] = params
+
+    @torch.no_grad()
+    def _step_one(self, param: Tensor) -> None:
+        shard, state = param.grad, self._optimizer.state[param]
+        param.grad = _whole(shard)
+        state.update({name: _whole(value) for name, value in state.items()})
+        try:
+            self._optimizer.step()
+        finally:
+            param.grad = shard
+            state.update({name: _sharded_as(param, value) for name, value in state.items()})
+
+
+def _whole(tensor: Any) -> Any:
+    if not isinstance(tensor, DTensor):
+        return tensor
+    return tensor.redistribute(placements=[Replicate()] * tensor.device_mesh.ndim)
+
+
+def _sharded_as(param: Tensor, value: Any) -> Any:
+    if not isinstance(value, DTensor) or not isinstance(param, DTensor) or value.shape != param.shape:
+        return value
+    return value.redistribute(placements=param.placements)
