@@ -4,11 +4,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+Handler = Callable[[int, FrameType | None], Any]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -73,28 +75,33 @@ class _EndAtOnce:
 class Interruption:
     """Notes a request to end, so that the loop can finish its micro-batch and save: a context manager.
 
-    - SIGINT and SIGTERM are taken where nobody has a handler for them. The second one acts at once, as it would
-      have without this.
-    - SIGUSR1 and SIGUSR2 are taken where somebody has one, such as submitit, whose handler requeues the job and
-      exits: it is called at the end, after the checkpoint.
+    - SIGINT and SIGTERM end the run where nobody else has a handler for them. The second one acts at once, as it
+      would have without this.
+    - SIGTERM, SIGUSR1 and SIGUSR2 that have a handler, such as submitit's: it is called after the checkpoint, and
+      decides. Submitit's requeues the job and exits at SIGUSR2. At SIGTERM, which Slurm sends some time before it
+      kills, submitit's returns, and the run goes on until it is killed.
 
     Outside the main thread, where Python forbids handlers, nothing is taken.
     """
 
     def __init__(self) -> None:
-        self._signum: int | None = None
+        self._noted: list[int] = []
         self._before: dict[int, Any] = {}
+        self._others: dict[int, Handler] = {}
         self._ends_at_once = False
 
     @property
     def requested(self) -> bool:
-        """Whether the run shall end after this micro-batch."""
-        return self._signum is not None
+        """Whether to save after this micro-batch, and call `check`."""
+        return bool(self._noted)
 
     def check(self) -> None:
-        """Raise Interrupted if the run shall end; call it where all is saved."""
-        if self._signum is not None:
-            raise Interrupted(self._signum)
+        """Raise Interrupted if the run shall end, or what another's handler raises; call it where all is saved."""
+        while self._noted:
+            signum = self._noted.pop(0)
+            if signum not in self._others:
+                raise Interrupted(signum)
+            self._others[signum](signum, None)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -108,25 +115,24 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._note) for signum in list(_taken())}
+            self._others = dict(_handled_by_others())
+            taken = [*_open_signals(), *self._others]
+            self._before = {signum: signal.signal(signum, self._note) for signum in taken}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        before = self._before.get(error.signum) if isinstance(error, Interrupted) else None
         for signum in list(self._before):
             self._give_back(signum)
-        if callable(before) and isinstance(error, Interrupted):
-            before(error.signum, None)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # Nothing is logged here: the signal may have come in the middle of writing a log line.
-        self._signum = signum
-        if signum in (signal.SIGINT, signal.SIGTERM):
+        self._noted.append(signum)
+        if signum not in self._others:
             self._give_back(signum)
         if self._ends_at_once:
-            raise Interrupted(signum)
+            self.check()
 
     def _give_back(self, signum: int) -> None:
         if signum in self._before:
@@ -138,12 +144,18 @@ def _is_open(signum: int) -> bool:
     return handler is signal.SIG_DFL or isinstance(handler, _EndAtOnce)
 
 
-def _taken() -> Iterator[int]:
+def _open_signals() -> Iterator[int]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         yield signal.SIGINT
     if _is_open(signal.SIGTERM):
         yield signal.SIGTERM
-    for name in ("SIGUSR1", "SIGUSR2"):
+
+
+def _handled_by_others() -> Iterator[tuple[int, Handler]]:
+    for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):
         signum = getattr(signal, name, None)
-        if signum is not None and callable(signal.getsignal(signum)):
-            yield signum
+        if signum is None or _is_open(signum):
+            continue
+        handler = signal.getsignal(signum)
+        if callable(handler):
+            yield signum, handler
