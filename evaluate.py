@@ -8,6 +8,7 @@ of this project and of the libraries that models and data come from; `allow` add
 example, `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
 """
 
+import optwrap.ctrl_c  # noqa: F401, I001 -- before all that takes long to load
 from pathlib import Path
 
 from omegaconf import DictConfig
