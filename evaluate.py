@@ -21,7 +21,7 @@ _BUILT = ("data", "model", "task")
 
 def main(arguments: list[str]) -> dict[str, float]:
     """Return the metrics of the run's checkpoint, after printing them."""
-    from optwrap.run.trusted import PACKAGES, only_trusted
+    from optwrap.config.trusted import PACKAGES, only_trusted
 
     own, overrides = split_arguments(
         arguments, {"run": None, "split": "test", "checkpoint": "last", "allow": "experiments"}
