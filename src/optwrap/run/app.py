@@ -25,7 +25,7 @@ from optwrap.config.frames import short_traceback
 from optwrap.config.resuming import AUTO, with_saved_overrides
 from optwrap.errors import ConfigError
 from optwrap.run.folder import claim_folder, open_folder
-from optwrap.run.interruption import exit_code, how_to_go_on, terminated_as_interrupted
+from optwrap.run.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
 from optwrap.sweep.failures import again
 from optwrap.sweep.job import Sweep, run_job
@@ -82,6 +82,8 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine) -> None:
     except KeyboardInterrupt as interrupt:
         text = str(interrupt) or again(sweep_folder())  # the latter where jobs run in other processes
         sys.exit(_say(f"\ninterrupted{'; ' if text else ''}{text}", exit_code(interrupt)))
+    except BrokenPipeError:
+        sys.exit(reader_gone())
     except SystemExit as end:
         if end.code == 2 and any(argument.startswith("-") for argument in sys.argv[1:]):
             _say("Flags come first, then overrides without dashes: -m seed=0,1 epochs=5", code=2)

@@ -43,6 +43,14 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
     return 128 + (interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT)
 
 
+def reader_gone() -> int:
+    """Write no more to a pipe that nobody reads, as after `| head`; return the exit code."""
+    os.dup2(
+        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+    )  # what is still in the buffer has to go somewhere
+    return 1
+
+
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM end what runs inside as Ctrl-C does, unless an `Interruption` takes it.

@@ -10,17 +10,25 @@ from omegaconf import DictConfig, OmegaConf
 from optwrap.argument_types import fits
 from optwrap.config.parser_errors import PARSER_ERRORS
 from optwrap.errors import ConfigError, did_you_mean, first_line
+from optwrap.run.interruption import reader_gone
 
 
 def run_program(main: Callable[[list[str]], Any], usage: str | None) -> None:
-    """Run `main` on the command line; print `usage` for --help, and only the message of a ConfigError."""
+    """Run `main` on the command line; print `usage` for --help, and one line on what a user can put right."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(usage)
         return
     try:
         main(sys.argv[1:])
+        sys.stdout.flush()
     except ConfigError as error:
         sys.exit(str(error))
+    except BrokenPipeError:
+        sys.exit(reader_gone())
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if error.filename is None:
+            raise
+        sys.exit(f"{error.filename2 or error.filename}: {error.strerror}.")
 
 
 def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
