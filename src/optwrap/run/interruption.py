@@ -57,7 +57,7 @@ def terminated_as_interrupted() -> Iterator[None]:
 
     So a launcher's workers go too, and a sweep writes what came out.
     """
-    if threading.current_thread() is not threading.main_thread() or not _is_open(signal.SIGTERM):
+    if threading.current_thread() is not threading.main_thread() or not is_open(signal.SIGTERM):
         yield
         return
     before = signal.signal(signal.SIGTERM, _EndAtOnce())
@@ -147,7 +147,8 @@ class Interruption:
             signal.signal(signum, self._before.pop(signum))
 
 
-def _is_open(signum: int) -> bool:
+def is_open(signum: int) -> bool:
+    """Tell whether nobody but this module has a handler for the signal."""
     handler = signal.getsignal(signum)
     return handler is signal.SIG_DFL or isinstance(handler, _EndAtOnce)
 
@@ -155,14 +156,14 @@ def _is_open(signum: int) -> bool:
 def _open_signals() -> Iterator[int]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         yield signal.SIGINT
-    if _is_open(signal.SIGTERM):
+    if is_open(signal.SIGTERM):
         yield signal.SIGTERM
 
 
 def _handled_by_others() -> Iterator[tuple[int, Handler]]:
     for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):
         signum = getattr(signal, name, None)
-        if signum is None or _is_open(signum):
+        if signum is None or is_open(signum):
             continue
         handler = signal.getsignal(signum)
         if callable(handler):
