@@ -8,6 +8,7 @@ of this project and of the libraries that models and data come from; `allow` add
 example, `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
 """
 
+import optwrap.ctrl_c  # noqa: F401, I001 -- before all that takes long to load
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -20,7 +21,7 @@ _BUILT = ("data", "model", "task")
 
 def main(arguments: list[str]) -> dict[str, float]:
     """Return the metrics of the run's checkpoint, after printing them."""
-    from optwrap.run.trusted import PACKAGES, only_trusted
+    from optwrap.config.trusted import PACKAGES, only_trusted
 
     own, overrides = split_arguments(
         arguments, {"run": None, "split": "test", "checkpoint": "last", "allow": "experiments"}

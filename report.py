@@ -7,6 +7,7 @@ the best one marked. Writes DIR/results.csv, a row a job, and DIR/report/: the t
 and index.html with all of it.
 """
 
+import optwrap.ctrl_c  # noqa: F401, I001 -- before all that takes long to load
 from pathlib import Path
 
 from optwrap.errors import ConfigError

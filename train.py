@@ -1,5 +1,6 @@
 """Train a model through an optimizer wrapper. `python train.py --help` lists what can be configured."""
 
+import optwrap.ctrl_c  # noqa: F401, I001 -- before all that takes long to load
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig

@@ -20,6 +20,7 @@ from torch import nn
 
 import train as program
 from optwrap.config.resuming import with_saved_overrides
+from optwrap.config.trusted import only_trusted
 from optwrap.errors import ConfigError
 from optwrap.optim import build_optim_wrapper, build_schedule
 from optwrap.run import checkpoint
@@ -31,7 +32,6 @@ from optwrap.run.random_state import get_random_state
 from optwrap.run.resume import find_saved, finished_value, restore, start_of
 from optwrap.run.saved import load_config
 from optwrap.run.state import RunParts
-from optwrap.run.trusted import only_trusted
 
 CPU = torch.device("cpu")
 KEYS = [

@@ -11,6 +11,11 @@ class ConfigError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the option nearest to `word`, or an empty string.
 

@@ -8,11 +8,11 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write to a temporary file beside `path`, flush it to disk and rename it."""
+    """Write to a temporary file beside `path`, flush it to disk and rename it; line ends stay as they are."""
     # A name of its own: two processes that write the same file never share a temporary one.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from optwrap.config.resuming import with_saved_overrides
 from optwrap.errors import ConfigError
@@ -45,3 +46,62 @@ def test_a_damaged_record_is_an_error(content, run):
     (run / ".hydra" / "overrides.yaml").write_text(content)
     with pytest.raises(ConfigError, match=r"overrides\.yaml"):
         with_saved_overrides([f"resume={run}"])
+
+
+def hostile(run, override):
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(["epochs=3", override]))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "task._target_=os.system",
+        "+task.metric={_target_: builtins.eval, source: 1}",
+        "model={_target_: torch.nn.Sequential, parts: [{_target_: torch.hub.load}]}",
+        "++schedule.lr._target_='subprocess.run'",
+        "model._target_=optwrap.vision.download.shutil.rmtree",
+        "model._target_=${data.name}",
+        'model=${oc.create:"{_target_: os.system}"}',
+        "+a={b: '${oc.decode:${data.name}}'}",
+        "model=${${data.name}:x}",
+        "experiment=../../foreign/evil",
+        "optim_wrapper=[sgd,../../foreign/evil]",
+        "--config-dir=foreign",
+        "--multirun",
+    ],
+)
+def test_a_run_from_elsewhere_names_no_code_and_no_config_of_its_own(override, run):
+    hostile(run, override)
+    with pytest.raises(ConfigError) as refusal:
+        with_saved_overrides([f"resume={run}"])
+    assert str(refusal.value).startswith(f"resume={run}: ")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["hydra.callbacks.x._target_=os.system", "hydra/launcher=joblib", "+model@hydra.callbacks.x=small_cnn"],
+)
+def test_what_hydra_itself_was_told_is_not_taken(override, run):
+    hostile(run, override)
+    assert with_saved_overrides([f"resume={run}"]) == ["epochs=3", f"resume={run}"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model._target_=torch.nn.Linear",
+        "optim_wrapper.optimizer={_target_: torch.optim.SGD, lr: 1}",
+        "data.root=../data",
+        "data.root=${oc.env:HOME}/data",
+        "model.width=${data.channels}",
+    ],
+)
+def test_what_is_harmless_is_taken(override, run):
+    hostile(run, override)
+    assert override in with_saved_overrides([f"resume={run}"])
+
+
+def test_what_is_refused_can_be_typed_again(run):
+    hostile(run, "task._target_=mine.Task")
+    arguments = ["task._target_=mine.Task", f"resume={run}"]
+    assert with_saved_overrides(arguments) == ["epochs=3", *arguments]

@@ -67,26 +67,57 @@ def test_what_can_be_repeated_ends_at_once():
         run()
 
 
-def test_a_scheduler_that_requeues_is_called_last_and_its_exit_passes():
-    """As submitit does: SIGUSR2 requeues the job and exits; SIGTERM is its own to ignore."""
-    saved = []
+@pytest.fixture
+def submitit():
+    """Handlers as submitit has them: SIGUSR2 requeues the job and exits; SIGTERM is logged. What was called."""
+    called = []
 
     def requeue(signum, frame):
-        assert saved == ["checkpoint"]
+        called.append("requeue")
         raise SystemExit(-1)
 
+    signal.signal(signal.SIGUSR2, requeue)
+    signal.signal(signal.SIGTERM, lambda signum, frame: called.append("bypass"))
+    return called
+
+
+def test_a_scheduler_that_requeues_is_called_after_the_checkpoint_and_its_exit_passes(submitit):
     def run():
         with Interruption() as interruption:
-            assert signal.getsignal(signal.SIGTERM) is ignore
             send(signal.SIGUSR2)
+            send(signal.SIGTERM)  # which comes when Slurm ends the job; the requeue is not lost by it
             assert interruption.requested(True)
-            saved.append("checkpoint")
+            submitit.append("checkpoint")
             interruption.check()
 
-    signal.signal(signal.SIGUSR2, requeue)
-    signal.signal(signal.SIGTERM, ignore := lambda signum, frame: None)
     with pytest.raises(SystemExit):
         run()
+    assert submitit == ["checkpoint", "requeue"]
+
+
+def test_a_run_saves_at_each_sigterm_that_a_scheduler_ignores_and_goes_on(submitit):
+    """Slurm sends it when the time of grace begins, and when it ends; submitit waits to be killed."""
+    with Interruption() as interruption:
+        for _ in range(2):
+            send(signal.SIGTERM)
+            assert interruption.requested(True)
+            submitit.append("checkpoint")
+            interruption.check()
+            assert not interruption.requested(True)
+    assert submitit == ["checkpoint", "bypass"] * 2
+
+
+def test_what_can_be_repeated_is_left_to_the_scheduler_at_once(submitit):
+    def run():
+        with Interruption() as interruption, interruption.at_once():
+            send(signal.SIGTERM)
+            submitit.append("evaluation")
+            send(signal.SIGUSR2)
+            raise AssertionError("went on")
+
+    with pytest.raises(SystemExit):
+        run()
+    assert submitit == ["bypass", "evaluation", "requeue"]
 
 
 def test_a_signal_without_a_handler_of_anyones_is_left_alone():

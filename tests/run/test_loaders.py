@@ -1,5 +1,7 @@
 import collections
+import os
 import random
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -94,6 +96,30 @@ def test_loading_leaves_the_random_numbers_of_the_run_alone():
 def test_an_evaluation_draws_the_same_random_numbers_each_time():
     loader = loaders_of(SimpleNamespace(train=Noisy(), val=Noisy(), test=Noisy())).val
     assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in loader]
+
+
+class Terminated(Dataset):
+    """A sample in which SIGTERM comes, as Slurm sends it to every process: how long the worker lives on."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return torch.tensor(signal.getitimer(signal.ITIMER_REAL)[0])
+
+
+@pytest.mark.parametrize(
+    ("handler", "least", "most"), [(signal.SIG_DFL, 20, 30), (lambda signum, frame: None, 600, 3600)]
+)
+def test_a_worker_outlives_sigterm_for_as_long_as_the_run_may_go_on(handler, least, most):
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        data = SimpleNamespace(train=Terminated(), val=Terminated(), test=Terminated())
+        (left,) = loaders_of(data, size=1, workers=1).training(0, 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert least < left <= most
 
 
 @given(st.integers(1, 40), st.integers(1, 10), st.integers(0, 30), st.integers(0, 30))

@@ -166,6 +166,13 @@ def test_folders_named_by_number_are_refused(program):
     ended = program.sweep("seed=0", "hydra.sweep.subdir=${hydra.job.num}")
     assert ended.code == 1
     assert "optwrap.job_id" in ended.err
+
+
+def test_a_job_s_folder_outside_of_the_sweep_s_is_an_error(program):
+    ended = program.sweep("seed=0", "hydra.sweep.subdir=../${optwrap.job_id:resume}")
+    assert ended.code == 1
+    assert "hydra.sweep.subdir=../${optwrap.job_id:resume}: this leads out of the sweep's folder" in ended.err
+    assert program.ran == []
     assert not program.ran
 
 

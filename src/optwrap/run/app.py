@@ -25,7 +25,7 @@ from optwrap.config.frames import short_traceback
 from optwrap.config.resuming import AUTO, register_resolver, with_saved_overrides
 from optwrap.errors import ConfigError
 from optwrap.run.folder import claim_folder, open_folder
-from optwrap.run.interruption import exit_code, how_to_go_on, terminated_as_interrupted
+from optwrap.run.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.run.launch import run_or_launch
 from optwrap.run.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
 from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
@@ -91,6 +91,8 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processe
         if processes.speaks_for_all:
             _say(f"\ninterrupted{'; ' if text else ''}{text}", code=0)
         sys.exit(exit_code(interrupt))
+    except BrokenPipeError:
+        sys.exit(reader_gone())
     except SystemExit as end:
         if end.code == 2 and any(argument.startswith("-") for argument in sys.argv[1:]):
             _say("Flags come first, then overrides without dashes: -m seed=0,1 epochs=5", code=2)

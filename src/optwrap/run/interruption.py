@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+Handler = Callable[[int, FrameType | None], Any]
+
 
 class Interrupted(KeyboardInterrupt):
     """A run that was asked to end, and has saved where it stood.
@@ -41,13 +43,21 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
     return 128 + (interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT)
 
 
+def reader_gone() -> int:
+    """Write no more to a pipe that nobody reads, as after `| head`; return the exit code."""
+    os.dup2(
+        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+    )  # what is still in the buffer has to go somewhere
+    return 1
+
+
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM end what runs inside as Ctrl-C does, unless an `Interruption` takes it.
 
     So a launcher's workers go too, and a sweep writes what came out.
     """
-    if threading.current_thread() is not threading.main_thread() or not _is_open(signal.SIGTERM):
+    if threading.current_thread() is not threading.main_thread() or not is_open(signal.SIGTERM):
         yield
         return
     before = signal.signal(signal.SIGTERM, _EndAtOnce())
@@ -73,10 +83,11 @@ class _EndAtOnce:
 class Interruption:
     """Notes a request to end, so that the loop can finish its micro-batch and save: a context manager.
 
-    - SIGINT and SIGTERM are taken where nobody has a handler for them. The second one acts at once, as it would
-      have without this.
-    - SIGUSR1 and SIGUSR2 are taken where somebody has one, such as submitit, whose handler requeues the job and
-      exits: it is called at the end, after the checkpoint.
+    - SIGINT and SIGTERM end the run where nobody else has a handler for them. The second one acts at once, as it
+      would have without this.
+    - SIGTERM, SIGUSR1 and SIGUSR2 that have a handler, such as submitit's: it is called after the checkpoint, and
+      decides. Submitit's requeues the job and exits at SIGUSR2. At SIGTERM, which Slurm sends some time before it
+      kills, submitit's returns, and the run goes on until it is killed.
 
     Outside the main thread, where Python forbids handlers, nothing is taken. Of several ranks, `agree` tells
     each whether any was asked (`Ranks.agreement`), so that all end after the same update.
@@ -84,73 +95,89 @@ class Interruption:
 
     def __init__(self, agree: Callable[[bool], bool] | None = None) -> None:
         self._agree = agree
-        self._requested = False
-        self._signum: int | None = None
+        self._is_due = False
+        self._noted: list[int] = []
         self._before: dict[int, Any] = {}
+        self._others: dict[int, Handler] = {}
         self._ends_at_once = False
 
     def requested(self, ends_update: bool) -> bool:
-        """Whether the run shall end after this micro-batch; `ends_update` tells whether it is an update's last."""
+        """Whether to save after this micro-batch; `ends_update` tells whether it is the last of an update."""
         if self._agree is None:
-            self._requested = self._signum is not None
+            self._is_due = bool(self._noted)
         elif ends_update:
-            self._requested = self._agree(self._signum is not None)
-        return self._requested
+            self._is_due = self._agree(bool(self._noted))
+        return self._is_due
 
     def check(self) -> None:
-        """Raise Interrupted if the run was found to end; call it where all is saved."""
-        if self._requested:
-            raise Interrupted(self._signum or signal.SIGTERM)
+        """Raise Interrupted if the run shall end, or what another's handler raises; call it where all is saved."""
+        if not self._is_due:
+            return
+        self._act()
+        if self._agree is not None:
+            raise Interrupted(signal.SIGTERM)  # another rank was asked
+
+    def _act(self) -> None:
+        while self._noted:
+            signum = self._noted.pop(0)
+            if signum not in self._others:
+                raise Interrupted(signum)
+            self._others[signum](signum, None)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Inside, a request ends the run where it stands: what runs there can be repeated from what is saved."""
         self._ends_at_once = True
         try:
-            if self._signum is not None:
-                raise Interrupted(self._signum)
+            self._act()
             yield
         finally:
             self._ends_at_once = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._note) for signum in list(_taken())}
+            self._others = dict(_handled_by_others())
+            taken = [*_open_signals(), *self._others]
+            self._before = {signum: signal.signal(signum, self._note) for signum in taken}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        before = self._before.get(error.signum) if isinstance(error, Interrupted) else None
         for signum in list(self._before):
             self._give_back(signum)
-        if callable(before) and isinstance(error, Interrupted):
-            before(error.signum, None)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # Nothing is logged here: the signal may have come in the middle of writing a log line.
-        self._signum = signum
-        if signum in (signal.SIGINT, signal.SIGTERM):
+        self._noted.append(signum)
+        if signum not in self._others:
             self._give_back(signum)
         if self._ends_at_once:
-            raise Interrupted(signum)
+            self._act()
 
     def _give_back(self, signum: int) -> None:
         if signum in self._before:
             signal.signal(signum, self._before.pop(signum))
 
 
-def _is_open(signum: int) -> bool:
+def is_open(signum: int) -> bool:
+    """Tell whether nobody but this module has a handler for the signal."""
     handler = signal.getsignal(signum)
     return handler is signal.SIG_DFL or isinstance(handler, _EndAtOnce)
 
 
-def _taken() -> Iterator[int]:
+def _open_signals() -> Iterator[int]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         yield signal.SIGINT
-    if _is_open(signal.SIGTERM):
+    if is_open(signal.SIGTERM):
         yield signal.SIGTERM
-    for name in ("SIGUSR1", "SIGUSR2"):
+
+
+def _handled_by_others() -> Iterator[tuple[int, Handler]]:
+    for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):
         signum = getattr(signal, name, None)
-        if signum is not None and callable(signal.getsignal(signum)):
-            yield signum
+        if signum is None or is_open(signum):
+            continue
+        handler = signal.getsignal(signum)
+        if callable(handler):
+            yield signum, handler

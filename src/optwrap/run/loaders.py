@@ -7,6 +7,7 @@ them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, 
 import signal
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple, cast
 
@@ -15,10 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from optwrap.errors import ConfigError
+from optwrap.run.interruption import is_open
 from optwrap.run.random_state import mix, seeded
 from optwrap.run.ranks import ALONE, Ranks
 
-_GRACE = 30  # seconds that a worker lives on after SIGTERM
+# Seconds that a worker lives on after SIGTERM: until the run has ended, or until a scheduler kills both, whose own
+# handler lets the run go on.
+_GRACE, _SCHEDULERS_GRACE = 30, 3600
 
 
 class BatchIndex(NamedTuple):
@@ -158,7 +162,9 @@ def make_loaders(
     options: dict[str, Any] = {
         "num_workers": num_workers,
         "pin_memory": device.type == "cuda",
-        "worker_init_fn": _leave_signals_to_the_run,
+        "worker_init_fn": partial(
+            _leave_signals_to_the_run, _GRACE if is_open(signal.SIGTERM) else _SCHEDULERS_GRACE
+        ),
         # Its own, or starting an iterator would draw from the generator that the model uses.
         "generator": torch.Generator().manual_seed(seed),
     }
@@ -215,7 +221,7 @@ def batch_size(batch: Any) -> int:
     return next((size for size in sizes if size), 0)
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
+def _leave_signals_to_the_run(grace: int, worker: int) -> None:
     """Keep a data worker alive where a signal goes to the whole group: the run ends it after its checkpoint.
 
     A terminal sends Ctrl-C, and Slurm SIGTERM, to every process. A worker that dies of it would take the
@@ -225,9 +231,9 @@ def _leave_signals_to_the_run(worker: int) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGTERM, _end_soon)
+        signal.signal(signal.SIGTERM, partial(_end_within, grace))
 
 
-def _end_soon(signum: int, frame: FrameType | None) -> None:
+def _end_within(grace: int, signum: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, _GRACE)
+    signal.setitimer(signal.ITIMER_REAL, grace)

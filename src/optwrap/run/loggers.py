@@ -1,6 +1,7 @@
 """Where metrics rows are recorded: each logger has `log(split, row)` and `close()`."""
 
 import csv
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from optwrap.errors import ConfigError
+from optwrap.files import write_text
 
 Value = float | int | None
 
@@ -67,20 +69,18 @@ class CsvLogger:
 
     def _read(self) -> list[list[str]]:
         try:
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 return list(csv.reader(file)) or [["split"]]
         except (csv.Error, UnicodeDecodeError) as error:
             raise ConfigError(f"{self.path}: this is no CSV file ({error}). Move it away to go on.") from error
 
     def _write(self, rows: list[list[str]]) -> None:
-        """Write a copy with these rows and rename it, so that no reader ever sees half a file."""
-        copy = self.path.with_name(self.path.name + ".tmp")
-        with copy.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(self.columns)
-            writer.writerows([*row, *[""] * (len(self.columns) - len(row))] for row in rows)
-        os.replace(copy, self.path)
-        self._file = self.path.open("a", newline="")
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(self.columns)
+        writer.writerows([*row, *[""] * (len(self.columns) - len(row))] for row in rows)
+        write_text(self.path, text.getvalue())
+        self._file = self.path.open("a", newline="", encoding="utf-8")
 
 
 class TensorBoardLogger:

@@ -8,19 +8,27 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from optwrap.argument_types import fits
-from optwrap.config.resuming import PARSER_ERRORS
-from optwrap.errors import ConfigError, did_you_mean
+from optwrap.config.parser_errors import PARSER_ERRORS
+from optwrap.errors import ConfigError, did_you_mean, first_line
+from optwrap.run.interruption import reader_gone
 
 
 def run_program(main: Callable[[list[str]], Any], usage: str | None) -> None:
-    """Run `main` on the command line; print `usage` for --help, and only the message of a ConfigError."""
+    """Run `main` on the command line; print `usage` for --help, and one line on what a user can put right."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(usage)
         return
     try:
         main(sys.argv[1:])
+        sys.stdout.flush()
     except ConfigError as error:
         sys.exit(str(error))
+    except BrokenPipeError:
+        sys.exit(reader_gone())
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if error.filename is None:
+            raise
+        sys.exit(f"{error.filename2 or error.filename}: {error.strerror}.")
 
 
 def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
@@ -59,7 +67,7 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     try:
         cfg = OmegaConf.load(path)
     except PARSER_ERRORS as error:
-        raise ConfigError(f"{path}: this is no YAML that can be read ({_first_line(error)}).") from error
+        raise ConfigError(f"{path}: this is no YAML that can be read ({first_line(error)}).") from error
     missing = [key for key in _NEEDED if not isinstance(cfg, DictConfig) or key not in cfg]
     if missing:
         raise ConfigError(f"{path}: this config is not one of train.py's: it has no {', '.join(missing)}.")
@@ -68,14 +76,14 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
         try:
             saved = OmegaConf.select(cfg, key, default=_ABSENT, throw_on_missing=False)
         except PARSER_ERRORS as error:
-            raise ConfigError(f"{override}: {key!r} is no key ({_first_line(error)}).") from error
+            raise ConfigError(f"{override}: {key!r} is no key ({first_line(error)}).") from error
         if saved is _ABSENT:
             keys = [*_keys(OmegaConf.to_container(cfg)), "run", "split"]
             raise ConfigError(f"{override}: the run's config has no key {key!r}.{did_you_mean(key, keys)}")
         try:
             value = OmegaConf.select(OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])), key)
         except PARSER_ERRORS as error:
-            raise ConfigError(f"{override}: {_first_line(error)}") from error
+            raise ConfigError(f"{override}: {first_line(error)}") from error
         if isinstance(saved, DictConfig) and not isinstance(value, DictConfig):
             raise ConfigError(f"{override}: {key} is a group; only keys below it can be set here, as in {key}.x=1")
         kind = float if type(saved) is int and isinstance(value, float) and key not in _WHOLE else type(saved)
@@ -83,10 +91,6 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
             raise ConfigError(f"{override}: expected {kind.__name__}.")
         OmegaConf.update(cfg, key, value)
     return cfg  # type: ignore[return-value]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 _WHOLE = ("batch_size", "num_workers", "seed")

@@ -62,7 +62,7 @@ class RunParts:
         if any(not 0 <= each["updates"] <= most for each in counters.values()):
             raise ValueError("It counts more updates than its micro-batches can have made.")
         other = [name for name, wrapper in wrappers.items() if counters[name]["optimizer"] != _kind(wrapper)]
-        load_named_state_dict(self.optim_wrapper, _without(state["optim_wrapper"], other))
+        load_named_state_dict(self.optim_wrapper, state["optim_wrapper"])  # what is of the same class
         for name, wrapper in wrappers.items():
             wrapper.updates = counters[name]["updates"]
             wrapper.skipped_steps = counters[name]["skipped_steps"]
@@ -110,10 +110,3 @@ def _kind(wrapper: OptimWrapper) -> str:
     optimizer = wrapper.optimizer
     parts = optimizer.optimizers.values() if isinstance(optimizer, HybridOptimizer) else [optimizer]
     return "+".join(type(part).__name__ for part in parts)
-
-
-def _without(state: Mapping[str, Any], other: list[str]) -> dict[str, Any]:
-    """Return the wrappers' state less what the optimizers of `other` hold."""
-    if other == [""]:
-        return {**state, "state": {}}
-    return {name: {**part, "state": {}} if f"{name}." in other else part for name, part in state.items()}

@@ -18,7 +18,7 @@ from optwrap.lock import is_locked, locked
 from optwrap.sweep.failures import failures, override
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.progress import SweepProgress
-from optwrap.sweep.records import Record, read_record, records, records_of, write_record
+from optwrap.sweep.records import RECORD, read_record, records, records_of, write_record
 from optwrap.sweep.results import read_jobs, write_results_csv
 from optwrap.sweep.settings import default_metrics
 
@@ -91,19 +91,17 @@ def _round(program: Program, sweep: Sweep) -> set[str]:
     folder = sweep_folder()
     if folder is not None:
         _pin(folder)
-        found = {path: read_record(path) for path in records(folder)}
-        died = {path.name for path, record in found.items() if _died(path, record, sweep)}
-        if died:
+        if died := {path.parent.name for path in folder.rglob(RECORD) if _died(path.parent, sweep)}:
             return died
     if failed is not None:
         raise failed
     return set()
 
 
-def _died(folder: Path, record: Record | None, sweep: Sweep) -> bool:
-    return (
-        record is not None and (record.status, record.sweep) == ("running", sweep.name) and not is_locked(folder)
-    )
+def _died(folder: Path, sweep: Sweep) -> bool:
+    record = read_record(folder)
+    ran = record is not None and (record.status, record.sweep) == ("running", sweep.name)
+    return ran and not is_locked(folder)
 
 
 def _pin(folder: Path) -> None:

@@ -59,7 +59,7 @@ def run_job(
         ConfigError: another sweep is running this job, or a search goes the wrong way.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    _check_folder_name()
+    _check_folder_name(folder)
     if folder.name in sweep.put_off:
         return None
     show_warnings_only()
@@ -135,14 +135,16 @@ def _exit_message(end: SystemExit) -> str:
     return f"SystemExit: {end.code}" if isinstance(end.code, str) else f"SystemExit: exit code {end.code or 0}"
 
 
-def _check_folder_name() -> None:
+def _check_folder_name(folder: Path) -> None:
     sweep: Any = OmegaConf.to_container(HydraConfig.get().sweep, resolve=False)
-    subdir = sweep["subdir"]
-    if "optwrap.job_id" not in str(subdir):
+    subdir = str(sweep["subdir"])
+    if "optwrap.job_id" not in subdir:
         raise ConfigError(
             f"hydra.sweep.subdir={subdir}: jobs are told apart by their folders' names, so the name must hold "
             "${optwrap.job_id:}, as in conf/config.yaml."
         )
+    if Path(os.path.abspath(HydraConfig.get().sweep.dir)) not in folder.parents:
+        raise ConfigError(f"hydra.sweep.subdir={subdir}: this leads out of the sweep's folder. Leave it out.")
 
 
 def _check_direction(folder: Path) -> None:

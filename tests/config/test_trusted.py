@@ -1,8 +1,8 @@
 import pytest
 from omegaconf import OmegaConf
 
+from optwrap.config.trusted import only_trusted
 from optwrap.errors import ConfigError
-from optwrap.run.trusted import only_trusted
 
 
 def check(target, packages=("optwrap.vision", "torch.nn", "experiments"), **others):

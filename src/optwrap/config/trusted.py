@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from optwrap.config.resuming import PARSER_ERRORS
-from optwrap.errors import ConfigError
+from optwrap.config.parser_errors import PARSER_ERRORS
+from optwrap.errors import ConfigError, first_line
 
 PACKAGES = (
     *("optwrap.vision", "experiments", "torch.nn", "torchmetrics"),
@@ -29,12 +29,20 @@ def only_trusted(cfg: DictConfig, nodes: Sequence[str], packages: Sequence[str] 
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
     except PARSER_ERRORS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"The run's config cannot be read: {reason}") from error
+        raise ConfigError(f"The run's config cannot be read: {first_line(error)}") from error
     for node in nodes:
-        for key, target in _targets(plain.get(node), node):
-            _check(key, target, packages)
+        check_targets(plain.get(node), node, packages, "If you trust this run, add its package: allow={package}.")
     return OmegaConf.create(plain)
+
+
+def check_targets(node: Any, key: str, packages: Sequence[str], remedy: str) -> None:
+    """Check every `_target_` in `node`, which stands at `key`, as `only_trusted` does.
+
+    Raises:
+        ConfigError: a target is not trusted, or is not there; `remedy` ends the message.
+    """
+    for place, target in _targets(node, key):
+        _check(place, target, packages, remedy)
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
@@ -48,10 +56,10 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
             yield from _targets(item, f"{key}[{i}]")
 
 
-def _check(key: str, target: Any, packages: Sequence[str]) -> None:
+def _check(key: str, target: Any, packages: Sequence[str], remedy: str) -> None:
     refusal = ConfigError(
-        f"{key}={target}: the config of a run is data, and may name code in {', '.join(packages)} only. If you "
-        f"trust this run, add its package: allow={str(target).partition('.')[0]}."
+        f"{key}={target}: the config of a run is data, and may name code in {', '.join(packages)} only. "
+        + remedy.format(package=str(target).partition(".")[0])
     )
     if not _is_in(str(target), packages):
         raise refusal
