@@ -53,9 +53,14 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
 
 def _complete(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
     """Add names and assignments where there are none: a constructor of one's own need not think of them."""
-    names = {id(param.tensor): param.name for param in walk(model)}
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
-    for wrapper in wrappers:
+    incomplete = [
+        wrapper
+        for wrapper in wrappers
+        if not wrapper.assignments or any("param_names" not in group for group in wrapper.param_groups)
+    ]
+    names = {id(param.tensor): param.name for param in walk(model)} if incomplete else {}
+    for wrapper in incomplete:
         for group in wrapper.param_groups:
             unnamed = [names.get(id(param), f"unnamed.{i}") for i, param in enumerate(group["params"])]
             group.setdefault("param_names", unnamed)

@@ -99,11 +99,14 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
     outcomes: dict[_Decision, tuple[Mapping[str, Any], str]] = {}
     assignments = []
     for param in trainable:
-        custom = next((key for key in keys if key in param.name), None) if keys else None
-        decision = (custom, None, None) if custom else (None, _first(lr_rules, param), _first(decay_rules, param))
+        custom = _longest(keys, param.name) if keys else None
+        lr_rule = _first(lr_rules, param) if lr_rules and not custom else None
+        decay_rule = _first(decay_rules, param) if decay_rules and not custom else None
+        decision = (custom, lr_rule, decay_rule)
         if decision not in outcomes:
             outcomes[decision] = _outcome(decision, base, rules)
-        assignments.append(Assignment(param.name, param.tensor, *outcomes[decision]))
+        options, rule = outcomes[decision]
+        assignments.append(Assignment(param.name, param.tensor, options, rule))
     return assignments
 
 
@@ -184,6 +187,13 @@ def _first(table: Sequence[_Rule], param: NamedParam) -> str | None:
     for name, applies in table:
         if applies(param):
             return name
+    return None
+
+
+def _longest(keys: Sequence[str], name: str) -> str | None:
+    for key in keys:
+        if key in name:
+            return key
     return None
 
 
