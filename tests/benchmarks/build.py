@@ -51,8 +51,8 @@ def run(timer: Timer) -> list[Table]:
         "MMEngine / ours ",
     )
     note = (
-        "SGD with `norm_decay_mult=0`. Param groups: from a model to the list that an optimizer takes, for neither "
-        "library with the optimizer; the whole wrapper: from a config to a wrapper."
+        "SGD with `norm_decay_mult=0`. Param groups: from a model to the list that an optimizer takes, for "
+        "neither library with the optimizer; the whole wrapper: from a config to a wrapper."
     )
     return [Table("Group building", columns, rows, note)]
 
