@@ -13,7 +13,8 @@ from optwrap.instantiate import argument_names, build, locate, partial, plain
 from optwrap.optim.amp import AmpOptimWrapper
 from optwrap.optim.assignment import Assignment, param_groups
 from optwrap.optim.params import NamedParam, walk
-from optwrap.optim.rules import KEY, ParamwiseRules, assign
+from optwrap.optim.paramwise import KEY, ParamwiseRules
+from optwrap.optim.rules import assign
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
