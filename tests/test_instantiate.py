@@ -27,6 +27,19 @@ def test_a_class_itself_can_be_the_target():
     assert build({"_target_": Local, "value": 3}, "x").value == 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "built"),
+    [
+        ({"a": {"_target_": "builtins.complex", "real": 2.0}}, {"a": 2 + 0j}),
+        ({"a": [[1], {"_target_": "builtins.complex", "real": 2.0}]}, {"a": [[1], 2 + 0j]}),
+        ({"b": "ab", "a": "${b}c"}, {"b": "ab", "a": "abc"}),
+        ({"_args_": [[["a", 1]]]}, {"a": 1}),
+    ],
+)
+def test_what_hydra_understands_is_understood(arguments, built):
+    assert build({"_target_": "builtins.dict", **arguments}, "x") == built
+
+
 def test_plain_copies_nested_containers():
     cfg = {"a": {"b": [1]}}
     copy = plain(cfg, "x")

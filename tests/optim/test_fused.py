@@ -114,6 +114,16 @@ def gradient_of_another_dtype(build):
     return [weight]
 
 
+def gradient_that_changes_dtype(build):
+    weight = param(4)
+    weight.grad_dtype = None
+    step = build([weight])
+    for seed in range(3):
+        weight.grad = grad_of(weight, seed).to(torch.bfloat16 if seed else torch.float32)
+        step()
+    return [weight]
+
+
 def sparse_gradient(build):
     table = nn.Embedding(4, 2, sparse=True, _weight=param(4, 2).detach().clone())
     step = build([table.weight])
@@ -149,6 +159,7 @@ TRAPS = [
     (AdamW, expanded_gradient),
     (SGD, gradient_from_the_second_step_on),
     (SGD, gradient_of_another_dtype),
+    (SGD, gradient_that_changes_dtype),
     (SGD, sparse_gradient),
     (SGD, state_of_another_dtype),
 ]

@@ -29,10 +29,11 @@ def test_order_in_memory_and_number_of_dimensions_do_not_matter():
     assert norm_of(grads).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_a_large_gradient_loses_no_precision():
+@pytest.mark.parametrize("size", [2**24, 8_000], ids=["one", "many"])
+def test_large_gradients_lose_no_precision(size):
     grad = torch.randn(2**24)
     exact = grad.double().norm().item()
-    assert norm_of([grad]).item() == pytest.approx(exact, rel=2e-5)
+    assert norm_of(grad.split(size)).item() == pytest.approx(exact, rel=2e-5)
     assert get_total_norm([grad]).item() != pytest.approx(exact, rel=2e-5)  # torch's own
 
 
@@ -65,6 +66,14 @@ def test_it_is_not_finite_where_one_gradient_is_not(bad, size, norm_type):
 def test_dtypes_may_be_mixed():
     grads = [torch.ones(4), torch.ones(5, dtype=torch.bfloat16), torch.ones(7, dtype=torch.float64)]
     assert norm_of(grads).item() == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_gradients_to_differentiate_again_are_measured_without_a_graph(dtype):
+    grad = torch.ones(4, dtype=dtype, requires_grad=True)
+    norm = norm_of([grad * 2])
+    assert norm.item() == pytest.approx(4.0)
+    assert not norm.requires_grad
 
 
 def test_no_gradient_has_norm_zero():

@@ -54,6 +54,19 @@ def test_clipping_sees_the_weighted_mean(twins, loss_of):
     assert optim_wrapper.last_grad_norm.item() == pytest.approx(norm.item(), rel=1e-5)
 
 
+def test_zeroed_gradients_take_their_items_with_them(twins, loss_of):
+    model, expected = twins
+    dropped, kept = ((torch.randn(n, 4), torch.randint(3, (n,))) for n in (30, 2))
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), accumulative_counts=2)
+    optim_wrapper.update_params(loss_of(model, dropped), weight=30)
+    optim_wrapper.zero_grad()
+    optim_wrapper.update_params(loss_of(model, kept), weight=2)
+    optimizer = SGD(expected.parameters(), lr=0.1)
+    loss_of(expected, kept).backward()
+    optimizer.step()
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
+
+
 def test_large_weights_do_not_overflow_scaled_fp16_gradients(twins, batches, loss_of):
     model, _ = twins
     optim_wrapper = AmpOptimWrapper(

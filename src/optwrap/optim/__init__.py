@@ -11,7 +11,8 @@ from optwrap.optim.layer_decay import LayerDecayOptimWrapperConstructor
 from optwrap.optim.multi import MultiOptimWrapperConstructor
 from optwrap.optim.named_state import load_named_options, load_named_state_dict, named_state_dict
 from optwrap.optim.params import NamedParam, walk
-from optwrap.optim.rules import ParamwiseRules, assign
+from optwrap.optim.paramwise import ParamwiseRules
+from optwrap.optim.rules import assign
 from optwrap.optim.schedule import Schedule, ScheduleDict
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict

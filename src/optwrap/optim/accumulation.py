@@ -34,14 +34,13 @@ class AccumulationWindow:
         Raises:
             ValueError: the run is over, or some micro-batches of the window have a weight and some have none.
         """
-        self.counts.check_room()
+        length = self.counts.window_length()
         begun = self.counts.held > 0 or self._weighted.total is not None
         if begun and (weight is None) != (self._weighted.total is None):
             raise ValueError("Give every micro-batch of an update a weight, or none of them.")
         if weight is not None:
             _check_weight(weight)
             return self._weighted.weigh(loss, weight, parallel)
-        length = self.counts.window_length()
         if self.counts.held and length != self._length:  # a resumed run's plan may be another one
             multiply_grads(_grads(params()), torch.tensor(self._length / length))
         self._length = length
@@ -49,7 +48,8 @@ class AccumulationWindow:
 
     def count(self) -> None:
         """Count the micro-batch whose gradients have just been added."""
-        self._weighted.count()
+        if self._weighted.pending is not None:
+            self._weighted.count()
         self.counts.advance()
 
     def finish(self, parallel: Sequence[nn.Module] | None) -> Tensor | None:
@@ -62,7 +62,8 @@ class AccumulationWindow:
 
     def clear(self) -> None:
         """Forget what the gradients held: they have been zeroed."""
-        self._weighted.clear()
+        if self._weighted.total is not None:
+            self._weighted.clear()
         self.counts.held = 0
 
     def state_dict(self, params: Sequence[Tensor], scale: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.params import submodules
-from optwrap.optim.rules import KEY
+from optwrap.optim.paramwise import KEY
 
 
 def layer_ids(names: Sequence[str], blocks: Sequence[str], head: Sequence[str] = ()) -> dict[str, int]:

@@ -13,7 +13,8 @@ from optwrap.instantiate import argument_names, build, locate, partial, plain
 from optwrap.optim.amp import AmpOptimWrapper
 from optwrap.optim.assignment import Assignment, param_groups
 from optwrap.optim.params import NamedParam, walk
-from optwrap.optim.rules import KEY, ParamwiseRules, assign
+from optwrap.optim.paramwise import KEY, ParamwiseRules
+from optwrap.optim.rules import assign
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
@@ -53,9 +54,14 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
 
 def _complete(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
     """Add names and assignments where there are none: a constructor of one's own need not think of them."""
-    names = {id(param.tensor): param.name for param in walk(model)}
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
-    for wrapper in wrappers:
+    incomplete = [
+        wrapper
+        for wrapper in wrappers
+        if not wrapper.assignments or any("param_names" not in group for group in wrapper.param_groups)
+    ]
+    names = {id(param.tensor): param.name for param in walk(model)} if incomplete else {}
+    for wrapper in incomplete:
         for group in wrapper.param_groups:
             unnamed = [names.get(id(param), f"unnamed.{i}") for i, param in enumerate(group["params"])]
             group.setdefault("param_names", unnamed)

@@ -59,7 +59,8 @@ class MicroBatches:
         return count % self.accumulative_counts == 0 or count == self.maximum
 
     def window_length(self) -> int:
-        """Return how many micro-batches the next one's update is made of."""
+        """Return how many micro-batches the next one's update is made of; ValueError if there is no next one."""
+        self.check_room()
         end = self.done - self.done % self.accumulative_counts + self.accumulative_counts
         if self.maximum is not None:
             end = min(end, self.maximum)

@@ -50,7 +50,8 @@ class Finish:
         Raises:
             ConfigError: the optimizer needs a closure.
         """
-        self._check_closure(kwargs)
+        if self._needs_closure:
+            self._check_closure(kwargs)
         if clip is None and factor is None and self.scaling is None and not measure:
             self.kernel.step(**kwargs)
             return False
@@ -79,7 +80,7 @@ class Finish:
         self.norm = self.norm if norm is None else norm
 
     def _check_closure(self, kwargs: Mapping[str, Any]) -> None:
-        if self._needs_closure and "closure" not in kwargs:
+        if "closure" not in kwargs:
             raise ConfigError(
                 f"{type(self.kernel.optimizer).__name__} evaluates the loss again: update_params needs "
                 "step_kwargs={'closure': ...}. Where a task does not give one, choose another optimizer."

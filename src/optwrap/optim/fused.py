@@ -33,10 +33,14 @@ def choose_fused(optimizer: Optimizer) -> None:
     A choice is `fused` or `foreach` (True or False), `capturable=True` or `differentiable=True`.
     """
     devices = _DEVICES.get(type(optimizer), ())  # a subclass may rely on the plain loop
-    params = [param for group in optimizer.param_groups for param in group["params"]]
+    kinds = {
+        (type(shard_of(param)), param.device, param.dtype)
+        for group in optimizer.param_groups
+        for param in group["params"]
+    }
     suited = all(
-        type(shard_of(param)) in PLAIN_TENSORS and param.device.type in devices and param.is_floating_point()
-        for param in params
+        kind in PLAIN_TENSORS and device.type in devices and dtype.is_floating_point
+        for kind, device, dtype in kinds
     )
     if suited and all(_is_open(group) for group in optimizer.param_groups):
         for options in (optimizer.defaults, *optimizer.param_groups):
@@ -113,6 +117,9 @@ class FusedKernel:
 
     def scaled_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
         """Step after `grads`: divide the gradients by `grad_scale` (float32), do nothing if `found_inf` is 1."""
+        if grad_scale is None and found_inf is None:
+            self.optimizer.step()
+            return
         optimizer: Any = self.optimizer
         optimizer.grad_scale, optimizer.found_inf = grad_scale, found_inf
         try:

@@ -14,7 +14,8 @@ from optwrap.optim.assignment import Assignment, param_groups
 from optwrap.optim.constructors import DefaultOptimWrapperConstructor, build_optimizer, check_trainable
 from optwrap.optim.fused import FusedKernel
 from optwrap.optim.params import NamedParam, walk
-from optwrap.optim.rules import ParamwiseRules, assign, check_matches
+from optwrap.optim.paramwise import ParamwiseRules
+from optwrap.optim.rules import assign, check_matches
 from optwrap.optim.wrapper import OptimWrapper
 
 

@@ -11,7 +11,8 @@ from optwrap.optim.assignment import Assignment
 from optwrap.optim.blocks import expand_blocks, find_blocks, layer_ids
 from optwrap.optim.constructors import DefaultOptimWrapperConstructor
 from optwrap.optim.params import walk
-from optwrap.optim.rules import KEY, check_duplicates
+from optwrap.optim.paramwise import KEY
+from optwrap.optim.rules import check_duplicates
 
 _OWN_FIELDS = ("decay_factor", "decay_by", "blocks", "head", "no_decay_1d")
 

@@ -95,7 +95,9 @@ class Layout:
             )
         except (TypeError, RuntimeError):  # a gradient is None now, or sparse
             return None
-        return grads if same and all(param.grad is None for param in self.absent) else None
+        if not same or (self.absent and any(param.grad is not None for param in self.absent)):
+            return None
+        return grads
 
 
 def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """Loss scaling that learns of an overflow from the total norm of the gradients."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,35 +14,27 @@ from optwrap.optim.sharding import agree_on_any, on_shards, spread
 class LossScaling:
     """A GradScaler and its static scale, if it has one, with two ways to look for an overflow.
 
-    `step_plainly` lets GradScaler unscale and check every gradient. `show` gives it their total norm instead,
-    which is finite if and only if they are, and leaves the gradients alone.
+    `step_plainly` lets GradScaler unscale and check every gradient. `update` is told of it instead, by the total
+    norm: it is finite if and only if they are.
     """
 
     def __init__(self, scaler: GradScaler, static_scale: float | None) -> None:
         self.scaler = scaler
         self.static_scale = static_scale
-        self._witness: _Witness | None = None
+        self._flags = [torch.full((), flag, device="cpu") for flag in (0.0, 1.0)]
 
     def scale_on(self, device: torch.device) -> Tensor:
         """Return the scale as a new scalar tensor."""
         return self.scaler.scale(torch.ones((), device=device))
 
-    def show(self, norm: Tensor) -> None:
-        """Let the total norm, scaled as the gradients are, stand for them: `update` goes by it."""
-        if self._witness is None or self._witness.norm.device != norm.device:
-            self._witness = _Witness(norm.device)
-        self._witness.norm.grad = norm.to(torch.float64, copy=True)
-        self.scaler.unscale_(cast(Any, self._witness))
-
-    def overflowed(self) -> Tensor:
-        """Return 1.0 if the norm that was shown is not finite, else 0.0, without waiting for the device."""
-        assert self._witness is not None
-        self.scaler.step(cast(Any, self._witness))
-        return self._witness.overflowed
-
-    def update(self) -> None:
-        """Move the scale after a step, or keep it where it is static."""
-        self.scaler.update(self.static_scale)
+    def update(self, overflowed: bool | Tensor) -> None:
+        """Move the scale after a step that `overflowed` (as a tensor 1.0) or did not, unless it is static."""
+        if self.static_scale is not None:
+            return
+        flag = overflowed if isinstance(overflowed, Tensor) else self._flags[overflowed]
+        # Where GradScaler keeps what its own look at the gradients found, and `update` reads it.
+        self.scaler._per_optimizer_states[id(self)]["found_inf_per_device"] = {flag.device: flag}
+        self.scaler.update()
 
     def step_plainly(self, kernel: FusedKernel, finish: Callable[[], None], **kwargs: Any) -> bool:
         """Unscale, `finish` the gradients and step; return whether an overflow made this a skipped step."""
@@ -58,7 +50,7 @@ class LossScaling:
         except BaseException:
             self.scaler.update(self.scaler.get_scale())  # else it would refuse every later step
             raise
-        self.update()
+        self.scaler.update(self.static_scale)
         return not stepper.stepped
 
 
@@ -73,18 +65,3 @@ class _Stepper:
     def step(self, **kwargs: Any) -> None:
         self._kernel.step(**kwargs)
         self.stepped = True
-
-
-class _Witness:
-    """What GradScaler takes for an optimizer that steps on the device: its one gradient is the total norm."""
-
-    _step_supports_amp_scaling = True  # so that GradScaler sets `found_inf` and waits for nothing
-    found_inf: Tensor
-    overflowed: Tensor
-
-    def __init__(self, device: torch.device) -> None:
-        self.norm = torch.zeros((), dtype=torch.float64, device=device)
-        self.param_groups = [{"params": [self.norm]}]
-
-    def step(self) -> None:
-        self.overflowed = self.found_inf

@@ -85,9 +85,9 @@ class OnePass:
             true_norm = held_norm * multiplier
             self.norm = torch.full((), true_norm)
             if scaling is not None:
-                scaling.show(norm)
-                scaling.update()
-                if not math.isfinite(held_norm):
+                overflowed = not math.isfinite(held_norm)
+                scaling.update(overflowed)
+                if overflowed:
                     return None, True
             if clip is not None and math.isfinite(clip.max_norm):
                 coefficient = clip.max_norm / (true_norm + 1e-6)
@@ -106,9 +106,8 @@ class OnePass:
         if scaling is not None:
             assert norm is not None
             divisor = scaling.scale_on(norm.device)
-            scaling.show(norm)
-            skipped = scaling.overflowed()
-            scaling.update()
+            skipped = norm.isfinite().logical_not().float()
+            scaling.update(skipped)
         if factor is not None:
             divisor = 1 / factor if divisor is None else divisor / factor
         if norm is not None:

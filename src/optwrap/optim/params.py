@@ -1,17 +1,17 @@
 """Walk a model: each parameter once, with its plain name, its owner and the owner's parent."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import ParametrizationList
 
 # Modules that wrap another one and put this attribute's name into every parameter name.
-_TRANSPARENT_ATTRIBUTES = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
+_TRANSPARENT_ATTRIBUTES = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 
 
-class NamedParam(NamedTuple):
+@dataclass(slots=True, eq=False)  # not frozen: that makes building one three times as slow
+class NamedParam:
     """A parameter as rules see it.
 
     `name` is that of the plain model (no `module.`, `_orig_mod.` or `_checkpoint_wrapped_module.`); `owner`
@@ -34,52 +34,18 @@ def walk(model: nn.Module) -> list[NamedParam]:
     >>> [param.name for param in walk(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))]
     ['0.weight', '0.bias', '1.weight', '1.bias']
     """
-    found = _Found({}, {})
-    root = _Place("", model, None)
-    _visit(model, root, root, found)
-    return [
-        param._replace(aliases=tuple(found.aliases[key])) if key in found.aliases else param
-        for key, param in found.params.items()
-    ]
-
-
-class _Place(NamedTuple):
-    """Where a module stands: its plain name, and what owns its parameters."""
-
-    prefix: str
-    owner: nn.Module
-    parent: nn.Module | None
-    parametrizes: str | None = None
-
-
-class _Found(NamedTuple):
-    """Parameters and their further names, by the identity of the tensor."""
-
-    params: dict[int, NamedParam]
-    aliases: dict[int, list[str]]
-
-
-def _visit(module: nn.Module, place: _Place, above: _Place, found: _Found) -> None:
+    found: dict[int, NamedParam] = {}
     # Over the dictionaries themselves: named_modules and named_parameters take several times as long.
-    for attribute, tensor in module._parameters.items():
-        if tensor is None:
-            continue
-        name = _join(place.prefix, attribute)
-        if id(tensor) in found.params:
-            found.aliases.setdefault(id(tensor), []).append(name)
-        else:
-            attribute = place.parametrizes or attribute
-            found.params[id(tensor)] = NamedParam(name, tensor, place.owner, attribute, place.parent)
-    for attribute, child in module._modules.items():
-        if child is not None and (child._parameters or child._modules):
-            _visit(child, _place(child, attribute, place, above), place, found)
-
-
-def _place(module: nn.Module, attribute: str, parent: _Place, above: _Place) -> _Place:
-    if isinstance(module, ParametrizationList):  # at `owner.parametrizations.attribute`
-        return _Place(_join(parent.prefix, attribute), above.owner, parent.parent, attribute)
-    prefix = parent.prefix if _is_transparent(parent.owner, attribute) else _join(parent.prefix, attribute)
-    return _Place(prefix, module, parent.owner)
+    for module, prefix, owner, parent, parametrizes in _places(model):
+        for attribute, tensor in module._parameters.items():
+            if tensor is None:
+                continue
+            key = id(tensor)
+            if key in found:
+                found[key].aliases += (prefix + attribute,)
+            else:
+                found[key] = NamedParam(prefix + attribute, tensor, owner, parametrizes or attribute, parent)
+    return list(found.values())
 
 
 def submodules(model: nn.Module) -> dict[str, nn.Module]:
@@ -88,17 +54,34 @@ def submodules(model: nn.Module) -> dict[str, nn.Module]:
     >>> list(submodules(nn.DataParallel(nn.Sequential(nn.ReLU()))))
     ['', '0']
     """
-    root = _Place("", model, None)
-    return {
-        place.prefix: place.owner for place in _places(model, root, root)
-    }  # the innermost of a name comes last
+    # The innermost of a name comes last.
+    return {prefix.removesuffix("."): owner for _, prefix, owner, _, _ in _places(model)}
 
 
-def _places(module: nn.Module, place: _Place, above: _Place) -> Iterator[_Place]:
-    yield place
+# A module, what its parameters' names begin with ('' or with a dot at the end), what owns these, what holds the
+# owner, and as what the owner holds them if they parametrize it. A bare tuple: there is one for each module.
+_Place = tuple[nn.Module, str, nn.Module, nn.Module | None, str | None]
+
+
+def _places(model: nn.Module) -> list[_Place]:
+    places: list[_Place] = []
+    _visit((model, "", model, None, None), places)
+    return places
+
+
+def _visit(place: _Place, places: list[_Place]) -> None:
+    places.append(place)
+    module, prefix, owner, parent, _ = place
     for attribute, child in module._modules.items():
-        if child is not None:
-            yield from _places(child, _place(child, attribute, place, above), place)
+        if child is None:
+            continue
+        if attribute in _TRANSPARENT_ATTRIBUTES and _is_transparent(owner, attribute):
+            child_place: _Place = (child, prefix, child, owner, None)
+        elif parent is not None and isinstance(child, ParametrizationList):  # `parent.parametrizations.attribute`
+            child_place = (child, f"{prefix}{attribute}.", parent, parent, attribute)
+        else:
+            child_place = (child, f"{prefix}{attribute}.", child, owner, None)
+        _visit(child_place, places)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -113,7 +96,3 @@ def _is_transparent(parent: nn.Module | None, attribute: str) -> bool:
     if attribute == "module":  # a name that plain models use as well, so the parent's type decides
         return isinstance(parent, DistributedDataParallel | DataParallel)
     return attribute in _TRANSPARENT_ATTRIBUTES
-
-
-def _join(prefix: str, attribute: str) -> str:
-    return f"{prefix}.{attribute}" if prefix and attribute else prefix or attribute

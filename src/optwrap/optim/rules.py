@@ -1,79 +1,18 @@
-"""`paramwise_cfg`: rules that give each parameter its learning rate, weight decay and other options."""
+"""Rules that give each parameter its learning rate, weight decay and other options, as `paramwise_cfg` says."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from typing import Any
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.assignment import Assignment
 from optwrap.optim.kinds import is_bias, is_depthwise, is_norm, is_offset_conv
 from optwrap.optim.params import NamedParam
+from optwrap.optim.paramwise import KEY, MULTIPLIERS, ParamwiseRules, is_number
 
 logger = logging.getLogger(__name__)
 
-KEY = "optim_wrapper.paramwise_cfg"
 _Decision = tuple[str | None, str | None, str | None]  # a custom key, or the fields that rule lr and weight decay
-_MULTIPLIERS = {"lr_mult": "lr", "decay_mult": "weight_decay"}
-
-
-@dataclass(frozen=True)
-class ParamwiseRules:
-    """The fields of `paramwise_cfg`; None is 'off'. See `assign` for how they combine."""
-
-    lr_mult: float | None = None
-    decay_mult: float | None = None
-    bias_lr_mult: float | None = None
-    bias_decay_mult: float | None = None
-    norm_decay_mult: float | None = None
-    flat_decay_mult: float | None = None
-    dwconv_decay_mult: float | None = None
-    dcn_offset_lr_mult: float | None = None
-    bypass_duplicate: bool = False
-    custom_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    strict: bool = True
-
-    @classmethod
-    def from_config(cls, cfg: Mapping[str, Any] | None) -> "ParamwiseRules":
-        """Check the fields of a config.
-
-        Raises:
-            ConfigError: a field is unknown, not a number, or a custom key holds no options.
-        """
-        cfg = dict(cfg or {})
-        known = [f.name for f in fields(cls)]
-        for name, value in cfg.items():
-            if name not in known:
-                raise ConfigError(
-                    f"{KEY}.{name}={value!r}: there is no such field.{did_you_mean(name, known)} "
-                    f"Fields: {', '.join(known)}."
-                )
-            if name.endswith("_mult"):
-                _check_factor(f"{KEY}.{name}", value)
-            if name in ("bypass_duplicate", "strict") and not isinstance(value, bool):
-                raise ConfigError(f"{KEY}.{name}={value!r}: it is true or false.")
-        custom_keys = cfg.pop("custom_keys", None) or {}
-        for key, options in custom_keys.items():
-            _check_custom_key(key, options)
-        return cls(**cfg, custom_keys={str(key): dict(options) for key, options in custom_keys.items()})
-
-    @property
-    def factors(self) -> dict[str, float]:
-        """The factors that are set, by field name."""
-        every = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_mult")}
-        return {name: value for name, value in every.items() if value is not None}
-
-    @property
-    def decay_factors(self) -> dict[str, float]:
-        """The factors on weight decay that are set, those of custom keys included, by their place."""
-        own = {name: factor for name, factor in self.factors.items() if name.endswith("decay_mult")}
-        for key, options in self.custom_keys.items():
-            if options.get("decay_mult") is not None:
-                own[f"custom_keys.{key}.decay_mult"] = options["decay_mult"]
-        return own
-
-    def __bool__(self) -> bool:
-        return bool(self.factors or self.custom_keys)
 
 
 def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: ParamwiseRules) -> list[Assignment]:
@@ -99,11 +38,14 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
     outcomes: dict[_Decision, tuple[Mapping[str, Any], str]] = {}
     assignments = []
     for param in trainable:
-        custom = next((key for key in keys if key in param.name), None) if keys else None
-        decision = (custom, None, None) if custom else (None, _first(lr_rules, param), _first(decay_rules, param))
+        custom = _longest(keys, param.name) if keys else None
+        lr_rule = _first(lr_rules, param) if lr_rules and not custom else None
+        decay_rule = _first(decay_rules, param) if decay_rules and not custom else None
+        decision = (custom, lr_rule, decay_rule)
         if decision not in outcomes:
             outcomes[decision] = _outcome(decision, base, rules)
-        assignments.append(Assignment(param.name, param.tensor, *outcomes[decision]))
+        options, rule = outcomes[decision]
+        assignments.append(Assignment(param.name, param.tensor, options, rule))
     return assignments
 
 
@@ -151,9 +93,9 @@ def _outcome(decision: _Decision, base: Mapping[str, Any], rules: ParamwiseRules
     if custom is not None:
         decided = [f"custom_keys[{custom!r}]"]
         own = rules.custom_keys[custom]
-        options |= {name: value for name, value in own.items() if name not in _MULTIPLIERS}
-        factors = [(_MULTIPLIERS[name], own[name]) for name in _MULTIPLIERS if own.get(name) is not None]
-    for name, option in _MULTIPLIERS.items():
+        options |= {name: value for name, value in own.items() if name not in MULTIPLIERS}
+        factors = [(MULTIPLIERS[name], own[name]) for name in MULTIPLIERS if own.get(name) is not None]
+    for name, option in MULTIPLIERS.items():
         if (factor := getattr(rules, name)) is not None:
             decided.append(name)
             factors.append((option, factor))
@@ -187,55 +129,30 @@ def _first(table: Sequence[_Rule], param: NamedParam) -> str | None:
     return None
 
 
+def _longest(keys: Sequence[str], name: str) -> str | None:
+    for key in keys:
+        if key in name:
+            return key
+    return None
+
+
 def _option(factor: str) -> str:
     return "lr" if factor.endswith("lr_mult") else "weight_decay"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_factor(key: str, value: Any) -> None:
-    if value is not None and not (_is_number(value) and 0 <= value < float("inf")):
-        raise ConfigError(f"{key}={value!r}: a factor is a number from 0 up. Null switches the rule off.")
-
-
-def _check_custom_key(key: str, options: Any) -> None:
-    where = f"{KEY}.custom_keys.{key}"
-    if not str(key):
-        raise ConfigError(f"{KEY}.custom_keys: an empty key would match every parameter; use lr_mult, decay_mult.")
-    if not isinstance(options, Mapping):
-        raise ConfigError(f"{where}={options!r}: a custom key holds options. Write {{{key}: {{lr_mult: 0.1}}}}.")
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            raise ConfigError(
-                f"{where}.{name} holds further options: a key with dots, typed as a path, was split. Write "
-                f"it as a literal: '{KEY}.custom_keys={{{key}.{name}: {{lr_mult: 0.1}}}}'."
-            )
-        if name in _MULTIPLIERS:
-            _check_factor(f"{where}.{name}", value)
 
 
 def _check_options(rules: ParamwiseRules, base: Mapping[str, Any]) -> None:
     named = [(f"{KEY}.{name}", name, _option(name), value) for name, value in rules.factors.items()]
     for key, options in rules.custom_keys.items():
         where = f"{KEY}.custom_keys.{key}"
-        named += [
-            (f"{where}.{name}", name, _MULTIPLIERS.get(name, name), value) for name, value in options.items()
-        ]
+        named += [(f"{where}.{name}", name, MULTIPLIERS.get(name, name), value) for name, value in options.items()]
     for where, name, option, value in named:
         if option not in base:
-            have = sorted({*_MULTIPLIERS, *base})
+            have = sorted({*MULTIPLIERS, *base})
             raise ConfigError(
                 f"{where}={value!r}: the optimizer has no option {option!r}.{did_you_mean(name, have)} "
                 f"Options here: {', '.join(have)}."
             )
-        number = isinstance(base[option], int | float) and not isinstance(base[option], bool)
-        if (
-            number
-            and value is not None
-            and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0)
-        ):
+        if is_number(base[option]) and value is not None and not (is_number(value) and value >= 0):
             raise ConfigError(f"{where}={value!r}: it must be a number from 0 up, as the optimizer's {option} is.")
         if option == "weight_decay" and option != name and base[option] == 0:
             logger.warning("%s=%r multiplies a weight decay of 0: it has no effect.", where, value)

@@ -18,8 +18,8 @@ class WeightedWindow:
 
     def __init__(self, micro_batches: int) -> None:
         self.total: Tensor | None = None  # items of this window on this process; None before its first one
+        self.pending: Tensor | None = None  # items of the micro-batch whose backward pass is not yet done
         self._micro_batches = micro_batches
-        self._pending: Tensor | None = None  # items of the micro-batch whose backward pass is not yet done
         self._reference: Tensor | None = None
 
     def weigh(self, loss: Tensor, weight: float | Tensor, modules: Sequence[nn.Module] | None) -> Tensor:
@@ -27,14 +27,14 @@ class WeightedWindow:
         items = scalar(weight, loss.device)
         if self._reference is None:
             self._reference = self._near(all_reduce(items, modules, dist.ReduceOp.MAX))
-        self._pending = items
+        self.pending = items
         return loss * (items / self._reference)
 
     def count(self) -> None:
-        """Count the items of the latest micro-batch: its gradients are there now."""
-        if self._pending is not None:
-            self.total = self._pending if self.total is None else self.total + self._pending
-            self._pending = None
+        """Count the items that are pending: their gradients are there now."""
+        assert self.pending is not None
+        self.total = self.pending if self.total is None else self.total + self.pending
+        self.pending = None
 
     def factor(self, modules: Sequence[nn.Module] | None) -> Tensor:
         """Return what turns the accumulated gradient into the mean over items: 0 where there were none."""

@@ -1,7 +1,7 @@
 """OptimWrapper: one interface for plain, accumulated and clipped training."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -132,10 +132,11 @@ class OptimWrapper:
         """
         self.backward(self.scale_loss(loss, weight))
         if self.should_update():
-            before = self._steps.total
+            steps = self._steps
+            before = steps.made + steps.skipped
             self.step(**(step_kwargs or {}))
-            if self._steps.total == before:  # a subclass's step counts as one too
-                self._steps.count(skipped=False)
+            if steps.made + steps.skipped == before:  # a subclass's step counts as one too
+                steps.count(skipped=False)
             self.zero_grad(**(zero_kwargs or {}))
 
     def scale_loss(self, loss: Tensor, weight: float | Tensor | None = None) -> Tensor:
@@ -177,25 +178,25 @@ class OptimWrapper:
         self.optimizer.zero_grad(**kwargs)
         self._window.clear()
 
-    @contextlib.contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
+    def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
         """Run the forward pass of `model` inside; holds back gradient averaging between updates."""
-        modules = self._see(model)
-        if not modules:  # nothing to hold back
-            yield
-            return
+        modules = self._parallel.see(model)
+        if not modules:
+            return nullcontext()
+        self._check_parallel()
         sync = self.should_sync()
         set_fsdp2_sync(modules, sync)
-        with no_sync(() if sync else modules):
-            yield
+        return no_sync(() if sync else modules)
 
     def should_update(self) -> bool:
         """Whether the micro-batches so far end a window."""
-        return self._window.counts.ends_window(self.inner_count)
+        counts = self._window.counts
+        return counts.ends_window(counts.done)
 
     def should_sync(self) -> bool:
         """Whether the next micro-batch ends a window, so that its gradients must be averaged."""
-        return self._window.counts.ends_window(self.inner_count + 1)
+        counts = self._window.counts
+        return counts.ends_window(counts.done + 1)
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int | None) -> None:
         """Tell how many micro-batches lie behind, and how many there are in all (None or -1: unknown).
@@ -264,12 +265,6 @@ class OptimWrapper:
     def _scale(self) -> float:
         """By what the gradients now held are larger than they should be."""
         return 1.0
-
-    def _see(self, model: nn.Module) -> list[nn.Module]:
-        modules = self._parallel.see(model)
-        if modules:
-            self._check_parallel()
-        return modules
 
     def _check_parallel(self) -> None:
         if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
