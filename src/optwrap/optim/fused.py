@@ -33,14 +33,10 @@ def choose_fused(optimizer: Optimizer) -> None:
     A choice is `fused` or `foreach` (True or False), `capturable=True` or `differentiable=True`.
     """
     devices = _DEVICES.get(type(optimizer), ())  # a subclass may rely on the plain loop
-    kinds = {
-        (type(shard_of(param)), param.device, param.dtype)
-        for group in optimizer.param_groups
-        for param in group["params"]
-    }
+    params = [param for group in optimizer.param_groups for param in group["params"]]
     suited = all(
-        kind in PLAIN_TENSORS and device.type in devices and dtype.is_floating_point
-        for kind, device, dtype in kinds
+        type(shard_of(param)) in PLAIN_TENSORS and param.device.type in devices and param.is_floating_point()
+        for param in params
     )
     if suited and all(_is_open(group) for group in optimizer.param_groups):
         for options in (optimizer.defaults, *optimizer.param_groups):
