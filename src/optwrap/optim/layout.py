@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optwrap.optim.sharding import Spread, is_sharded, shard_of, shards_of, spread
+from optwrap.optim.sharding import Spread, is_sharded, shard_of, shards_of, spread, spread_alike
 
 PLAIN_TENSORS = (Tensor, nn.Parameter)  # not what FSDP1 flattens; of a DTensor its shard
 _dtype = attrgetter("dtype")
@@ -106,7 +106,7 @@ def unfit(params: Sequence[Tensor]) -> str | None:
         if whole.grad is None:
             continue
         param, grad = shard_of(whole), shard_of(whole.grad)
-        if param.shape != grad.shape:
+        if not spread_alike(whole, whole.grad):
             return "a gradient is sharded otherwise than its parameter"
         if type(param) not in PLAIN_TENSORS or not is_dense(param):
             return "a parameter is no dense tensor"
