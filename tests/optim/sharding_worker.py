@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -89,6 +89,17 @@ def frees_gradients(rank: int, optimizer: str) -> bool:
     wrapper.step()
     wrapper.zero_grad()
     return memory.expired()
+
+
+def summed(optimizer: str) -> float:
+    """Step with a gradient that is a sum over processes not taken yet; return the difference from a whole one."""
+    param = nn.Parameter(distribute_tensor(torch.ones(4), parallel.mesh(), [Shard(0)]))
+    alone = nn.Parameter(torch.ones(4))
+    param.grad = DTensor.from_local(torch.arange(4.0), parallel.mesh(), [Partial()])
+    alone.grad = torch.arange(4.0) * dist.get_world_size()
+    for each in (param, alone):
+        OptimWrapper(OPTIMIZERS[optimizer]([each])).step()
+    return (parallel.full(param) - alone).abs().max().item()
 
 
 def disturbed(rank: int, optimizer: str) -> dict[str, Any]:
@@ -240,6 +251,8 @@ def checks(rank: int) -> dict[str, Any]:
         result[f"norms-{shard}"] = norms(rank, getattr(parallel, shard))
     result["weighted"] = [weighted(rank, counts) for counts in (1, 2)]
     result |= {f"disturbed-{optimizer}": disturbed(rank, optimizer) for optimizer in ("SGD", "RMSprop")}
+    if dist.get_world_size() == 2:
+        result["summed"] = [summed(optimizer) for optimizer in ("SGD", "plain SGD")]
     result["measured"] = measured(rank)
     result["freed"] = [frees_gradients(rank, optimizer) for optimizer in ("SGD", "plain SGD")]
     return result

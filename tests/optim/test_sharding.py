@@ -79,3 +79,7 @@ def test_new_shards_are_trained_on_and_hooks_see_whole_parameters(results):
     for name, seen in of_kind(results, "disturbed"):
         assert seen["difference"] < 2e-6, name
         assert seen["hook sees whole parameters"], name
+
+
+def test_a_gradient_that_is_a_sum_not_taken_yet_is_taken_first(results):
+    assert all(result.get("summed", [0, 0]) == pytest.approx([0, 0], abs=1e-6) for result in results)

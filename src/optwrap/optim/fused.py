@@ -17,7 +17,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
 from optwrap.optim.gathered_step import GatheredStep
 from optwrap.optim.layout import PLAIN_TENSORS, Layout, align_strides, prepare, unfit
-from optwrap.optim.norm import norm_of_shards
+from optwrap.optim.norm import norm_of, norm_of_shards
 from optwrap.optim.sharded_state import place_state
 from optwrap.optim.sharded_step import stepper, unfused
 from optwrap.optim.sharding import shard_of
@@ -92,7 +92,8 @@ class FusedKernel:
     def norm_of(self, grads: list[Tensor], norm_type: float) -> Tensor:
         """Return the total norm, over all processes, of the gradients that `grads` last returned."""
         assert self._layout is not None
-        return norm_of_shards(grads, self._layout.spread, norm_type)
+        spread = self._layout.spread
+        return norm_of(grads, norm_type) if spread is None else norm_of_shards(grads, spread, norm_type)
 
     def step(self, **kwargs: Any) -> None:
         """Step, with the plain loop where the fused kernel would be wrong."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optwrap.optim.sharding import Spread, is_sharded, shard_of, shards_of, spread
+from optwrap.optim.sharding import Spread, is_sharded, shard_of, shards_of, spread, spread_alike
 
 PLAIN_TENSORS = (Tensor, nn.Parameter)  # not what FSDP1 flattens; of a DTensor its shard
 _dtype = attrgetter("dtype")
@@ -50,8 +50,7 @@ class Layout:
     strides: list[tuple[int, ...]]  # of the gradients
     dtypes: list[torch.dtype]
     kinds: tuple[frozenset[torch.device], frozenset[torch.dtype]]
-    sharded: bool
-    spread: Spread  # of the gradients
+    spread: Spread | None  # of the gradients, where any parameter is sharded
 
     @classmethod
     def of(cls, optimizer: Optimizer, params: Sequence[Tensor]) -> "Layout":
@@ -68,8 +67,7 @@ class Layout:
             strides=[shard_of(param.grad).stride() for param in present],
             dtypes=[param.dtype for param in present],
             kinds=(frozenset(p.device for p in present), frozenset(p.dtype for p in present)),
-            sharded=is_sharded(params),
-            spread=spread([param.grad for param in present if param.grad is not None]),
+            spread=spread(present) if is_sharded(params) else None,
         )
 
     def is_of(self, optimizer: Optimizer) -> bool:
@@ -85,7 +83,7 @@ class Layout:
     def grads(self) -> list[Tensor] | None:
         """Return the gradients (or shards) if everything lies as it did. Plain maps: this runs in every step."""
         params, grads = self.params, cast(list[Any], [param.grad for param in self.params])
-        if self.sharded:
+        if self.spread is not None:
             params, grads = shards_of(params), shards_of(grads)
         try:
             same = (
@@ -110,7 +108,7 @@ def unfit(params: Sequence[Tensor]) -> str | None:
         if whole.grad is None:
             continue
         param, grad = shard_of(whole), shard_of(whole.grad)
-        if param.shape != grad.shape:
+        if not spread_alike(whole, whole.grad):
             return "a gradient is sharded otherwise than its parameter"
         if type(param) not in PLAIN_TENSORS or not is_dense(param):
             return "a parameter is no dense tensor"

@@ -38,10 +38,10 @@ class LossScaling:
 
     def step_plainly(self, kernel: FusedKernel, finish: Callable[[], None], **kwargs: Any) -> bool:
         """Unscale, `finish` the gradients and step; return whether an overflow made this a skipped step."""
-        grads = [param.grad for param in kernel.params if param.grad is not None]
         with on_shards(kernel.params) as shards:
             stepper: Any = _Stepper(kernel, shards)
             self.scaler.unscale_(stepper)
+        grads = [param.grad for param in kernel.params if param.grad is not None]
         for found_inf in self.scaler._found_inf_per_device(stepper).values():
             agree_on_any(found_inf, spread(grads))
         try:

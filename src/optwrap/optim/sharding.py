@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -30,12 +30,21 @@ def shards_of(tensors: Sequence[Any]) -> list[Any]:
     return [tensor._local_tensor if isinstance(tensor, DTensor) else tensor for tensor in tensors]
 
 
+def spread_alike(param: Tensor, grad: Tensor | None) -> bool:
+    """Whether each process holds the same part of a parameter and of its gradient, if there is one."""
+    if not isinstance(param, DTensor) or not isinstance(grad, DTensor):
+        return True
+    return grad._spec is param._spec or grad.placements == param.placements  # of FSDP2 they are one object
+
+
 @contextlib.contextmanager
 def on_shards(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Give this process's shards of `params`, their gradients' shards as `grad`, to work on in place."""
     shards = shards_of(params)
     sharded = [(param, shard) for param, shard in zip(params, shards, strict=True) if shard is not param]
     for param, shard in sharded:
+        if not spread_alike(param, param.grad):  # tensor parallelism may leave a sum that was not taken yet
+            param.grad = cast(DTensor, param.grad).redistribute(placements=cast(DTensor, param).placements)
         shard.grad = shard_of(param.grad)
     try:
         yield shards
