@@ -115,7 +115,7 @@ class FusedKernel:
     def scaled_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
         """Step after `grads`: divide the gradients by `grad_scale` (float32), do nothing if `found_inf` is 1."""
         if grad_scale is None and found_inf is None:
-            self.optimizer.step()
+            self._stepper.step()
             return
         optimizer: Any = self.optimizer
         optimizer.grad_scale, optimizer.found_inf = grad_scale, found_inf
