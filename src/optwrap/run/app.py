@@ -26,7 +26,7 @@ from optwrap.config.resuming import AUTO, register_resolver, with_saved_override
 from optwrap.errors import ConfigError
 from optwrap.run.folder import claim_folder, open_folder
 from optwrap.run.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
-from optwrap.run.launch import run_or_launch
+from optwrap.run.launch import Nodes, run_or_launch
 from optwrap.run.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
 from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
 from optwrap.sweep.failures import again
@@ -34,7 +34,7 @@ from optwrap.sweep.job import Sweep, run_job, show_warnings_only
 
 log = logging.getLogger(__name__)
 
-Task = Callable[[DictConfig], Any]
+Task = Callable[..., Any]
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -48,7 +48,8 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
     """
 
     def decorate(task: Task) -> Callable[..., Any]:
-        conf = Path(inspect.getfile(task)).resolve().parent / config_path
+        script = Path(inspect.getfile(task)).resolve()
+        conf = script.parent / config_path
 
         @functools.wraps(task)
         def program(cfg: DictConfig | None = None) -> Any:
@@ -65,10 +66,11 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
             OmegaConf.register_new_resolver("optwrap.rank_suffix", rank_suffix, replace=True)
             run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
             with joined() as processes:
+                launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
                 register_resolver(partial(processes.agree, "run folder"))
                 if os.environ.get(_FULL_ERROR) == "1":
-                    return _run_openly(lambda sweep: run(_open_job(task, sweep))(), line)
-                return _run(lambda sweep: run(_job(task, line, sweep, processes))(), line, processes)
+                    return _run_openly(lambda sweep: run(_open_job(launch, sweep))(), line)
+                return _run(lambda sweep: run(_job(launch, line, sweep, processes))(), line, processes)
 
         return program
 
@@ -119,12 +121,9 @@ def _open_job(task: Task, sweep: Sweep) -> Task:
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
-        program = partial(run_or_launch, task)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
-            return _alone(program, cfg)
-        return run_job(
-            partial(_swept, program), cfg, sweep, lambda error: "".join(traceback.format_exception(error))
-        )
+            return _alone(task, cfg)
+        return _sweep_job(task, cfg, sweep, lambda error: "".join(traceback.format_exception(error)))
 
     return job
 
@@ -151,7 +150,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
 
     def checked(cfg: DictConfig) -> Any:
         check_complete(cfg, line)
-        return run_or_launch(task, cfg, hidden=_FULL_ERROR)
+        return task(cfg, hidden=_FULL_ERROR)
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
@@ -159,7 +158,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         sweeps = config.mode == RunMode.MULTIRUN
         try:
             if sweeps:
-                return run_job(partial(_swept, checked), cfg, sweep, lambda error: _message(error, line))
+                return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
             if shares_the_terminal():
                 show_warnings_only()
             return _alone(checked, cfg)
@@ -182,6 +181,14 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
 def _alone(task: Task, cfg: DictConfig) -> Any:
     with open_folder(cfg):
         return task(cfg)
+
+
+def _sweep_job(task: Task, cfg: DictConfig, sweep: Sweep, message: Callable[[Exception], str]) -> Any:
+    """Run a job of a sweep; of a job's several nodes the first keeps its record."""
+    if Nodes.of_this_job().index == 0:
+        return run_job(partial(_swept, task), cfg, sweep, message)
+    cfg.resume = AUTO
+    return task(cfg)
 
 
 def _swept(task: Task, cfg: DictConfig) -> Any:

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,9 +24,31 @@ from optwrap.sweep.records import read_result
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
-def run_or_launch(task: Callable[[DictConfig], Any], cfg: DictConfig, hidden: str | None = None) -> Any:
+@dataclass(frozen=True)
+class Nodes:
+    """The machines that a launcher gave to one job; `index` is this one's, `first` the name of the first."""
+
+    count: int = 1
+    index: int = 0
+    first: str = "localhost"
+
+    @classmethod
+    def of_this_job(cls) -> "Nodes":
+        """Return what submitit has under Slurm; anywhere else this machine alone."""
+        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+            return cls()
+        from submitit import JobEnvironment  # installed, since it started this process
+
+        environment = JobEnvironment()
+        return cls(environment.num_nodes, environment.node, environment.hostnames[0])
+
+
+def run_or_launch(
+    task: Callable[[DictConfig], Any], script: Path, cfg: DictConfig, hidden: str | None = None
+) -> Any:
     """Run `task` here; where `cfg.nproc` asks for several processes, start them and return what they came to.
 
+    On several nodes each starts its own, and all are one group. `script` is the program that `task` belongs to;
     `hidden` is an environment variable of this process that they shall not see.
 
     Raises:
@@ -35,36 +58,37 @@ def run_or_launch(task: Callable[[DictConfig], Any], cfg: DictConfig, hidden: st
     nproc = cfg.get("nproc", 1)
     if nproc < 1:
         raise ConfigError(f"nproc={nproc}: it must be 1 or more.")
-    if nproc == 1 or started_by_torchrun():
+    nodes = Nodes.of_this_job()
+    if nproc * nodes.count == 1 or started_by_torchrun():
         return task(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     with _environment(nproc, hidden):
-        _run_processes(nproc, _command(cfg, folder))
+        _run_processes(nproc, nodes, _command(script, cfg, folder))
     return read_result(folder).get(cfg.objective)
 
 
-def _command(cfg: DictConfig, folder: Path) -> list[str]:
+def _command(script: Path, cfg: DictConfig, folder: Path) -> list[str]:
     """Return the command line of one rank: that of a single run in the folder which this process holds."""
     hydra = HydraConfig.get()
     overrides = [each for each in hydra.overrides.task if not each.startswith("resume=")]
-    resume = [f"resume={cfg.resume}"] if cfg.resume == "auto" else [] if cfg.resume is None else ["resume=auto"]
-    script = str(Path(sys.argv[0]).resolve())
-    return [script, f"--config-name={hydra.job.config_name}", *overrides, *resume, f"hydra.run.dir={folder}"]
+    resume = [] if cfg.resume is None else ["resume=auto"]
+    return [str(script), f"--config-name={hydra.job.config_name}", *overrides, *resume, f"hydra.run.dir={folder}"]
 
 
-def _run_processes(nproc: int, command: list[str]) -> None:
+def _run_processes(nproc: int, nodes: Nodes, command: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     with TemporaryDirectory() as logs, _quiet(), _signals() as preempted:
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
+            min_nodes=nodes.count,
+            max_nodes=nodes.count,
             nproc_per_node=nproc,
-            run_id=uuid.uuid4().hex,
+            run_id=_run_id(nodes),
             rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
+            rdzv_endpoint=f"{nodes.first}:{_port(nodes)}",
+            rdzv_configs={"is_host": nodes.index == 0},
             max_restarts=0,
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
@@ -75,6 +99,15 @@ def _run_processes(nproc: int, command: list[str]) -> None:
             raise Interrupted(preempted[0] if preempted else end.sigval) from end
         except ChildFailedError as end:
             raise ConfigError(_reason(end)) from end
+
+
+def _run_id(nodes: Nodes) -> str:
+    return uuid.uuid4().hex if nodes.count == 1 else os.environ["SLURM_JOB_ID"]
+
+
+def _port(nodes: Nodes) -> int:
+    """Return where the nodes meet: 0, any that is free, where there is one; else one that all know."""
+    return 0 if nodes.count == 1 else 20_000 + int(os.environ["SLURM_JOB_ID"]) % 10_000
 
 
 def _reason(end: Any) -> str:
