@@ -115,7 +115,8 @@ def _metadata(tensors: Mapping[str, Tensor], index: Index) -> Metadata:
     for name, tensor in tensors.items():
         pieces = index[name]
         chunks = [ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)) for offsets, sizes, *_ in pieces]
-        if sum(math.prod(chunk.sizes) for chunk in chunks) != tensor.numel():
+        volume = sum(math.prod(chunk.sizes) for chunk in chunks)
+        if volume != tensor.numel() or not all(_is_within(chunk, tensor.shape) for chunk in chunks):
             raise ValueError(f"the pieces of {name} are not the whole")
         described[name] = TensorStorageMetadata(TensorProperties(tensor.dtype), tensor.shape, chunks)
         for chunk, (_, _, file, start, length) in zip(chunks, pieces, strict=True):
@@ -123,3 +124,8 @@ def _metadata(tensors: Mapping[str, Tensor], index: Index) -> Metadata:
                 raise ValueError(f"{file} is no shard")
             places[MetadataIndex(name, chunk.offsets)] = _Place(file, start, length)
     return Metadata(described, storage_data=places)
+
+
+def _is_within(chunk: ChunkStorageMetadata, shape: torch.Size) -> bool:
+    sides = zip(chunk.offsets, chunk.sizes, shape, strict=True)
+    return all(offset >= 0 and 0 <= size <= whole - offset for offset, size, whole in sides)
