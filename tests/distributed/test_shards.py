@@ -7,22 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.distributed.harness import weights
+from tests.distributed.harness import result, weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "resume"))
 differences = importlib.import_module("compare").differences
 
 SMALL = (
-    *(
-        "data=digits",
-        "data.augment=false",
-        "model=small_vit",
-        "model.dim=16",
-        "model.depth=1",
-        "model.heads=2",
-        "batch_size=32",
-    ),
-    *("device=cpu", "schedule=constant", "eval_every=2", "optim_wrapper=[adamw,accum2,clip]"),
+    *("data=digits", "data.augment=false", "model=small_vit", "model.dim=16", "model.depth=1", "model.heads=2"),
+    *("batch_size=32", "device=cpu", "schedule=constant", "eval_every=2", "optim_wrapper=[adamw,accum2,clip]"),
     "optim_wrapper.optimizer.eps=0.001",  # or Adam would turn rounding errors of a gradient of 0 into steps
 )
 SHARDED, BACKGROUND = "checkpoint.sharded=true", ("checkpoint.sharded=true", "checkpoint.asynchronous=true")
@@ -105,3 +97,27 @@ def test_each_rank_writes_its_part_and_old_shards_go(folders):
         parts = sorted(path for path in folder.iterdir() if path.suffix == ".distcp")
         assert [path.name for path in parts] == ["__0_0.distcp", "__1_0.distcp"]
         assert all(path.stat().st_size > 50_000 for path in parts)
+
+
+def test_shards_are_evaluated_by_one_process(folders):
+    import evaluate
+
+    metrics = evaluate.main([f"run={folders / 'damaged'}", "allow=tests"])
+    assert metrics["loss"] == pytest.approx(result(folders / "damaged")["test/loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_shards_of_groups_of_ranks_are_those_of_all(tmp_path, ranks):
+    groups = (FSDP2, "strategy.replicas=2")
+    ranks(
+        4,
+        [
+            command(tmp_path / "whole", *groups, "max_updates=6"),
+            command(tmp_path / "apart", *groups, "max_updates=2", *BACKGROUND),
+            command(tmp_path / "apart", FSDP2, "max_updates=4", SHARDED, "resume=auto"),
+            command(tmp_path / "apart", *groups, SHARDED, *WHOLE),
+        ],
+        tmp_path,
+    )
+    expected = weights(tmp_path / "whole")
+    torch.testing.assert_close(weights(tmp_path / "apart"), expected, rtol=1e-3, atol=2e-5)
