@@ -49,9 +49,9 @@ def main(cfg: DictConfig) -> float:
     with (
         Interruption(ranks.agreement()) as interruption,
         record(folder, plan, optim_wrapper, cfg.logger, course.records, ranks) as recorder,
+        Saver(course, recorder, objective, cfg.on_nonfinite) as saver,
         debugging.debugging(cfg.debug, model, folder, recorder.where) as debug_step,
     ):
-        saver = Saver(course, recorder, objective, cfg.on_nonfinite)
 
         def validate(count: int) -> None:
             with interruption.at_once():
@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> float:
         training = loaders.training(plan.data_after(start), plan.data_after(plan.micro_batches))
         for count, batch in enumerate(batches(training, device, cfg.channels_last), start=start + 1):
             stats = task.train_step(batch, optim_wrapper)
-            saver.watch.step(stats, count)
+            saver.step(stats, count)
             recorder.train_step(stats, batch_size(batch), count)  # with the lr that the update was made with
             schedule.step()
             debug_step()

@@ -26,6 +26,8 @@ STRATEGIES = {
     "scaled": ["optim_wrapper=[adamw,amp,accum2]", "optim_wrapper.loss_scale={init_scale: 4, growth_interval: 2}"],
     "plateau": ["schedule=ReduceLROnPlateau", "schedule.lr.patience=0", "schedule.lr.threshold=1", "eval_every=2"],
     "hybrid": ["optim_wrapper=hybrid_muon", "model=small_vit"],
+    "shards": ["optim_wrapper=[adamw,accum2]", "checkpoint.sharded=true"],
+    "background": ["checkpoint.sharded=true", "checkpoint.asynchronous=true"],
 }
 
 
@@ -119,6 +121,21 @@ def test_a_signal_inside_a_window_saves_it_and_says_how_to_go_on(
     train(*overrides, "resume=auto", f"hydra.run.dir={folder}")
     assert differences(whole, folder) == []
     assert status(folder)["status"] == "finished"
+
+
+def test_what_is_written_in_the_background_is_there_when_a_signal_has_ended_the_run(
+    train, at, uninterrupted, tmp_path
+):
+    whole = uninterrupted(*QUICK)
+    again = at(7, sends(signal.SIGTERM))
+    folder = tmp_path / "interrupted"
+    ends_with(143, train, *QUICK, *STRATEGIES["background"], f"hydra.run.dir={folder}")
+    kept = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert {"update_000007.pt", "update_000007.shards"} <= kept
+    again()
+    train(*QUICK, "resume=auto", f"hydra.run.dir={folder}")
+    found = [each for each in differences(whole, folder) if ".config.checkpoint." not in each]
+    assert found == []
 
 
 def test_a_signal_in_an_evaluation_ends_it_at_once_and_nothing_is_lost(

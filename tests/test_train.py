@@ -7,6 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from optwrap.run import checkpoint
+
 QUICK = ("max_updates=6", "eval_every=3", "log_every=2", "num_workers=0", "device=cpu")
 FAKE = ("data=fake", "data.size=20", "data.image_size=32", "batch_size=4", "max_updates=1", "device=cpu")
 
@@ -243,7 +245,8 @@ def test_one_batch_can_be_learnt_by_heart(train):
     assert result(folder)["updates"] == 25
 
 
-def test_a_run_rolls_back_and_goes_on_with_other_data(train, monkeypatch):
+@pytest.mark.parametrize("switches", [[], ["checkpoint.sharded=true", "checkpoint.asynchronous=true"]])
+def test_a_run_rolls_back_and_goes_on_with_other_data(switches, train, monkeypatch):
     from optwrap.vision import ClassificationTask
 
     train_step, count = ClassificationTask.train_step, 0
@@ -256,10 +259,10 @@ def test_a_run_rolls_back_and_goes_on_with_other_data(train, monkeypatch):
         return train_step(self, batch, optim_wrapper)
 
     monkeypatch.setattr(ClassificationTask, "train_step", step)
-    folder = train(*QUICK, "on_nonfinite=rollback", "log_every=1")
+    folder = train(*QUICK, "on_nonfinite=rollback", "log_every=1", *switches)
     assert "update 4 (micro-batch 4): back to the last checkpoint" in (folder / "train.log").read_text()
     assert result(folder)["updates"] == 6
-    weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    weights = checkpoint.load(folder / "checkpoint.pt", torch.device("cpu"))["model"]
     assert all(torch.isfinite(each).all() for each in weights.values())
 
 

@@ -1,10 +1,13 @@
 """Files that are there whole or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,3 +27,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON as `write_text` does."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder last through a power cut."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def disk_full(error: BaseException | None) -> OSError | None:
+    """Return the system's error where a full disk lies behind an error, else None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from optwrap.run import checkpoint
+
 WORKER = Path(__file__).with_name("worker.py")
 ENDED = 300  # seconds, of all jobs of one group
 
@@ -44,7 +46,7 @@ def run_ranks(size: int, jobs: Sequence[Sequence[str]], scratch: Path) -> list[t
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    return checkpoint.load(folder / "checkpoint.pt", torch.device("cpu"))["model"]
 
 
 def result(folder: Path) -> dict[str, float]:

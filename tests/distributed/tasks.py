@@ -1,9 +1,12 @@
 """Tasks of the tests: one that weighs its micro-batches, and some that go wrong on one rank or between them."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 import torch.nn.functional as F
+from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from optwrap.errors import ConfigError
@@ -57,3 +60,15 @@ class NanTask(ClassificationTask):
         if self.steps == 3 and dist.get_rank() == dist.get_world_size() - 1:
             images = images * float("nan")
         return super().train_step((images, labels), optim_wrapper)
+
+
+class DamagingTask(ClassificationTask):
+    """Cuts off the newest shard of the last rank, before it is read."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        rank = dist.get_rank()
+        if rank == dist.get_world_size() - 1:
+            folder = Path(HydraConfig.get().runtime.output_dir, "checkpoints")
+            shard = max(folder.glob("*.shards")) / f"__{rank}_0.distcp"
+            os.truncate(shard, shard.stat().st_size // 2)

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import torch
 
+from optwrap.run import checkpoint
+
 TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 PROGRAM = {"resume", "num_workers", "hydra"}  # what may differ between a run and its twin
 
 
 def differences(first: Path, second: Path) -> list[str]:
     """Return what differs between the two runs' folders: weights, optimizer, schedule, random state, records."""
-    states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (first, second)]
+    states = [checkpoint.load(folder / "checkpoint.pt", torch.device("cpu")) for folder in (first, second)]
     found = list(_differences(*states, "checkpoint"))
     best = _best(first), _best(second)
     found += _differences(*best, "best")

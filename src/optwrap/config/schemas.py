@@ -189,6 +189,10 @@ class CheckpointConfig:
     """Updates between checkpoints; null: only at the end of epochs and before evaluations."""
     keep: int = 2
     """How many of the last checkpoints stay, besides the best."""
+    sharded: bool = False
+    """Each rank writes its part of the tensors into a folder beside the file: nothing is gathered."""
+    asynchronous: bool = False
+    """Write shards in the background, from a copy in the host's memory; with `sharded`."""
     best: Better | None = None
     """Which way `objective` is better, min or max; null: what the metric says, and min for a loss."""
 

@@ -1,6 +1,5 @@
 """Checkpoint files: there whole or not at all, checked before they are believed, loaded without running code."""
 
-import errno
 import logging
 import os
 import re
@@ -13,14 +12,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from optwrap.errors import ConfigError
+from optwrap.files import disk_full, flush_folder
 from optwrap.run.model_state import load_full_state, local_state
+from optwrap.run.ranks import ALONE, Ranks
+from optwrap.run.shard_folders import SHARDS, drop_unnamed, folder_of
+from optwrap.run.shards import put_tensors
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"update_(\d+)(?:_(\d+))?\.pt")
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Checkpoints:
 
     A file is named for its update, and for the micro-batches that its gradients hold, where there are any.
     `best.pt` and `latest` are further names of the same files, or copies on a file system without such links.
+    A sharded one has its tensors in a folder of the same name, which stays as long as a file names it.
     """
 
     folder: Path
@@ -37,18 +41,35 @@ class Checkpoints:
 
     def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
         """Write a checkpoint and drop the oldest beyond `keep`; return its path."""
-        self.folder.mkdir(exist_ok=True)
-        path = self.folder / (f"update_{update:06d}_{held}.pt" if held else f"update_{update:06d}.pt")
+        path = self.path_of(update, held)
+        self.clean()
         save(path, state)
+        self.take_in(path)
+        return path
+
+    def path_of(self, update: int, held: int) -> Path:
+        """Return where the checkpoint after so many updates, and micro-batches beyond them, is."""
+        return self.folder / (f"update_{update:06d}_{held}.pt" if held else f"update_{update:06d}.pt")
+
+    def take_in(self, path: Path) -> None:
+        """Make a checkpoint that has been written the newest, and drop the oldest beyond `keep`."""
         _link(path, self.latest)
         for old in self.paths()[self.keep :]:
             if old != path:
                 old.unlink()
-        return path
+        drop_unnamed(self.folder, [*self.paths(), self.best])
+
+    def clean(self) -> None:
+        """Remove what a save that was killed has left."""
+        self.folder.mkdir(exist_ok=True)
+        for left in self.folder.glob("*.tmp"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        drop_unnamed(self.folder, [*self.paths(), self.best])
 
     def mark_best(self, path: Path) -> None:
         """Keep this checkpoint as the best so far."""
         _link(path, self.best)
+        drop_unnamed(self.folder, [*self.paths(), self.best])
 
     @property
     def best(self) -> Path:
@@ -73,19 +94,24 @@ class Checkpoints:
         found = self.newest(device) if self.paths() else None
         return found or (self.latest, load(self.latest, device))
 
-    def newest(self, device: torch.device) -> tuple[Path, dict[str, Any]] | None:
+    def newest(
+        self, device: torch.device, ranks: Ranks = ALONE, like: Mapping[str, DTensor] | None = None
+    ) -> tuple[Path, dict[str, Any]] | None:
         """Return the newest checkpoint that is whole, and where it is; None where there is none at all.
+
+        Of several ranks each reads it, since it may be its own part (see `load`) that is damaged.
 
         Raises:
             ConfigError: there are some, and each is damaged.
         """
         problems = []
-        for path in self.paths():
-            try:
-                return path, load(path, device)
-            except ConfigError as error:
-                logger.warning("%s The one before it is used.", error)
-                problems.append(str(error))
+        for path in ranks.first(self.paths()):
+            state, problem = _try_to_load(path, device, like)
+            problem = ranks.first(next(filter(None, ranks.gather(problem)), None))
+            if problem is None:
+                return path, state
+            logger.warning("%s The one before it is used.", problem)
+            problems.append(problem)
         if problems:
             raise ConfigError("\n".join([f"{self.folder}: no checkpoint can be read.", *problems]))
         return None
@@ -104,19 +130,26 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if reason := _disk_full(error):
-            raise ConfigError(
-                f"{path}: the checkpoint cannot be written ({reason}). Earlier checkpoints are as they were: make "
-                "room and go on with resume=... from the newest."
-            ) from error
+        if full := disk_full(error):
+            raise not_written(path, full) from error
         raise
 
 
-def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Return what `save` wrote, its tensors on `device`.
+def not_written(path: Path, full: OSError) -> ConfigError:
+    """Return what to say of a checkpoint that a full disk has no room for."""
+    return ConfigError(
+        f"{path}: the checkpoint cannot be written ({full.strerror}). Earlier checkpoints are as they were: make "
+        "room and go on with resume=... from the newest."
+    )
+
+
+def load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None = None) -> dict[str, Any]:
+    """Return what was saved, its tensors whole and on `device`.
+
+    Of a sharded checkpoint, each rank reads those of the parameters in `like` sharded as they are: its own part.
 
     Raises:
         ConfigError: there is no such file, it is damaged, or it holds more than tensors and plain values.
@@ -130,10 +163,20 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__}")
+        if SHARDS in state:
+            shards = state.pop(SHARDS)
+            state = put_tensors(state, shards["index"], folder_of(path, shards["folder"]), device, like or {})
     except Exception as error:  # torch.load documents none; damaged files raise a dozen kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{path}: this is no readable checkpoint ({reason}).") from error
     return state
+
+
+def _try_to_load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None) -> tuple[Any, str | None]:
+    try:
+        return load(path, device, like), None
+    except ConfigError as error:
+        return None, str(error)
 
 
 def load_model(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
@@ -181,22 +224,3 @@ def _link(path: Path, name: Path) -> None:
     except OSError:  # a file system without links
         shutil.copyfile(path, temporary)
     os.replace(temporary, name)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _disk_full(error: BaseException | None) -> str | None:
-    """Return the system's words where a full disk lies behind an error, else None."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return error.strerror
-        error = error.__cause__ or error.__context__
-    return None

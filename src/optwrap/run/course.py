@@ -13,10 +13,12 @@ from optwrap.optim import OptimWrapper, OptimWrapperDict, build_schedule
 from optwrap.run.checkpoint import Checkpoints
 from optwrap.run.folder import save_config
 from optwrap.run.loaders import TrainingOrder
+from optwrap.run.model_state import sharded_params
 from optwrap.run.plan import Plan, accumulative_counts, make_plan
 from optwrap.run.ranks import ALONE, Ranks
 from optwrap.run.recorder import run_checkpoints
 from optwrap.run.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
+from optwrap.run.shard_saver import check_sharding
 from optwrap.run.state import RunParts
 
 
@@ -54,9 +56,11 @@ def set_course(
     Raises:
         ConfigError: a number of the plan is out of range, or the checkpoint does not fit the run.
     """
+    check_sharding(cfg.checkpoint)
     checkpoints = run_checkpoints(folder, cfg.checkpoint.keep)
     # Of several ranks each may hold a part alone: the whole goes through the host's memory.
-    saved = find_saved(cfg.resume, checkpoints, device if ranks.size == 1 else torch.device("cpu"), ranks)
+    place = device if ranks.size == 1 else torch.device("cpu")
+    saved = find_saved(cfg.resume, checkpoints, place, ranks, sharded_params(model))
     plan = make_plan(
         order.per_epoch,
         optim_wrapper,

@@ -9,6 +9,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     set_model_state_dict,
 )
+from torch.distributed.tensor import DTensor
 
 from optwrap.optim.sync import parallel_modules
 
@@ -25,10 +26,16 @@ def local_state(model: nn.Module) -> dict[str, Any]:
     return get_model_state_dict(model) if parallel_modules(model) else model.state_dict()
 
 
+def sharded_params(model: nn.Module) -> dict[str, DTensor]:
+    """Return the parameters that the ranks have in shards, by plain names."""
+    return {name: each for name, each in local_state(model).items() if isinstance(each, DTensor)}
+
+
 def load_full_state(model: nn.Module, state: Mapping[str, Any]) -> None:
-    """Load what `full_state` gave; each of several ranks has all of it, and keeps its part."""
+    """Load what `full_state` gave: each of several ranks has all of it and keeps its part, or has that alone."""
     if not parallel_modules(model):
         model.load_state_dict(state)
     else:
         # A copy: torch renames the keys of the dict that it is given.
-        set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True))
+        whole = not any(isinstance(value, DTensor) for value in state.values())
+        set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=whole))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.distributed.tensor import DTensor
 
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
@@ -59,24 +60,27 @@ class Saved:
 
 
 def find_saved(
-    resume: str | None, checkpoints: Checkpoints, device: torch.device, ranks: Ranks = ALONE
+    resume: str | None,
+    checkpoints: Checkpoints,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    like: Mapping[str, DTensor] | None = None,
 ) -> Saved | None:
     """Return the newest checkpoint that is whole, for `resume` 'auto' or a run's folder; None: start anew.
 
-    Rank 0 chooses for all.
+    All ranks take the same; `like` is for `checkpoint.load`.
 
     Raises:
         ConfigError: each checkpoint is damaged, there is none in the folder named, or it is no run's state.
     """
     if resume is None:
         return None
-    found = checkpoints.newest(device) if ranks.is_first else None
-    path = ranks.first(None if found is None else found[0])
-    if path is None:
+    found = checkpoints.newest(device, ranks, like)
+    if found is None:
         if resume != AUTO:
             raise ConfigError(f"resume={resume}: there is no checkpoint in {checkpoints.folder}.")
         return None
-    state = checkpoint.load(path, device) if found is None else found[1]
+    path, state = found
     numbers = state.get("progress")
     whole = isinstance(numbers, dict) and all(type(numbers.get(name)) is int for name in _NUMBERS)
     version = state.get("format")

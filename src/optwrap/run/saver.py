@@ -1,25 +1,36 @@
 """Saves a run as it goes, and takes it back to what was saved."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor
 
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.optim import load_named_state_dict
 from optwrap.run.course import Course
 from optwrap.run.follower import Follower
-from optwrap.run.model_state import load_full_state
+from optwrap.run.interruption import Interrupted
+from optwrap.run.model_state import load_full_state, sharded_params
 from optwrap.run.nonfinite import NonFiniteWatch
 from optwrap.run.objective import Objective
 from optwrap.run.random_state import get_random_state, set_random_state
 from optwrap.run.recorder import Recorder
 from optwrap.run.replicas import check_replicas
 from optwrap.run.resume import find_saved
+from optwrap.run.shard_saver import ShardSaver
 from optwrap.run.state import named_wrappers
 
 
 class Saver:
-    """Writes checkpoints of a run and its records; the config is kept in them, to say later what has changed."""
+    """Writes checkpoints of a run and its records; the config is kept in them, to say later what has changed.
+
+    A context manager: one that is still being written in the background is waited for at the end, and where the
+    run is interrupted.
+    """
 
     def __init__(
         self, course: Course, recorder: Recorder | Follower, objective: Objective, on_nonfinite: str
@@ -29,8 +40,32 @@ class Saver:
         self._ranks = course.ranks
         self._recorder, self._objective = recorder, objective
         self._newest: Path | None = None
+        switches = course.config["checkpoint"]
+        self._shards = (
+            ShardSaver(course.checkpoints, course.ranks, switches["asynchronous"]) if switches["sharded"] else None
+        )
         wrappers = named_wrappers(course.parts.optim_wrapper)
         self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back, course.ranks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shards is None:
+            return
+        if error is None or isinstance(error, Interrupted):
+            self._shards.wait()
+        else:
+            with suppress(Exception):  # the one that ends the run is the one to show
+                self._shards.poll()
+
+    def step(self, stats: Mapping[str, Tensor], count: int) -> None:
+        """Watch the numbers of micro-batch `count`; finish a checkpoint whose shards are written by now."""
+        self.watch.step(stats, count)
+        if self._shards is not None:
+            self._shards.poll()
 
     def begin(self) -> int:
         """Start at the plan's beginning, or where the checkpoint stood; return the micro-batches behind."""
@@ -67,7 +102,7 @@ class Saver:
         }
         records, random = self._recorder.state_dict(), get_random_state(self._device)
         others = self._ranks.gather({"random": random, "meter": records["meter"]})[1:]
-        state = self._parts.state_dict() | {
+        rest = {
             "progress": progress,
             "recorder": records,
             "best": self._objective.best,
@@ -76,18 +111,30 @@ class Saver:
             "other_ranks": others,
             "config": self._config,
         }
+        if self._shards is not None:
+            state = self._parts.local_state_dict() | rest
+            self._newest = self._shards.save(state, plan.update_after(count), held)
+            return
+        state = self._parts.state_dict() | rest
         if self._ranks.is_first:
             self._newest = self._checkpoints.save(state, plan.update_after(count), held)
 
     def keep_if_best(self, metrics: Mapping[str, float]) -> None:
         """Keep the newest checkpoint as the best where its evaluation is the best so far."""
         improves = self._objective.improves(metrics[self._objective.metric])
-        if improves and self._newest is not None and self._ranks.is_first:
+        if not improves or self._newest is None:
+            return
+        if self._shards is not None:
+            self._shards.mark_best(self._newest)
+        elif self._ranks.is_first:
             self._checkpoints.mark_best(self._newest)
 
     def _roll_back(self, count: int) -> None:
         """Give model and optimizers what the last checkpoint holds; everything else goes on from here."""
-        saved = find_saved(AUTO, self._checkpoints, self._device, self._ranks)
+        if self._shards is not None:
+            self._shards.wait()
+        sharded = sharded_params(self._parts.model)
+        saved = find_saved(AUTO, self._checkpoints, self._device, self._ranks, sharded)
         if saved is None:
             raise ConfigError("on_nonfinite=rollback: there is no checkpoint to go back to.")
         optim_wrapper = self._parts.optim_wrapper

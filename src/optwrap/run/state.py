@@ -18,7 +18,7 @@ from optwrap.optim import (
     named_state_dict,
 )
 from optwrap.optim.sharded_state import full
-from optwrap.run.model_state import full_state
+from optwrap.run.model_state import full_state, local_state
 from optwrap.run.ranks import Ranks
 
 FORMAT = 1
@@ -39,10 +39,18 @@ class RunParts:
 
         Of several ranks all call it, and rank 0's is the one to save.
         """
+        named = full(named_state_dict(self.optim_wrapper), keep=Ranks.current().is_first)
+        return self._state_dict(full_state(self.model), named)
+
+    def local_state_dict(self) -> dict[str, Any]:
+        """Return the same with what this rank holds of each tensor."""
+        return self._state_dict(local_state(self.model), named_state_dict(self.optim_wrapper))
+
+    def _state_dict(self, model: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
         state = {
             "format": FORMAT,
-            "model": full_state(self.model),
-            "optim_wrapper": full(named_state_dict(self.optim_wrapper), keep=Ranks.current().is_first),
+            "model": model,
+            "optim_wrapper": named,
             "counters": {name: _counters(each) for name, each in named_wrappers(self.optim_wrapper).items()},
             "schedule": self.schedule.state_dict(),
         }
