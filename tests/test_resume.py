@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import random
 import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,8 +33,20 @@ STRATEGIES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _steps_draw_random_numbers(monkeypatch):
+    """From each of the global generators, as dropout does: else nothing would show that they are resumed."""
+    train_step = ClassificationTask.train_step
+
+    def step(self, batch, optim_wrapper):
+        torch.rand(()), np.random.rand(), random.random()
+        return train_step(self, batch, optim_wrapper)
+
+    monkeypatch.setattr(ClassificationTask, "train_step", step)
+
+
 @pytest.fixture
-def at(monkeypatch):
+def at(monkeypatch, _steps_draw_random_numbers):
     """Do something in a micro-batch, once."""
 
     def arrange(micro_batch, action):
