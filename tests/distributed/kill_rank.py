@@ -1,6 +1,7 @@
 """Kill one process of a data-parallel run with SIGKILL at a random point; torchrun starts all again; compare.
 
     python tests/distributed/kill_rank.py [points=10] [seed=0] [strategy=ddp] [ranks=2]
+                                          [shards=false|true|background]
 
 Prints a line a point; exit code 1 where one run is not identical to the uninterrupted one, to the bit.
 """
@@ -24,16 +25,24 @@ RUN = [
 ]
 
 
-def main(points: int = 10, seed: int = 0, strategy: str = "ddp", ranks: int = 2) -> bool:
+SHARDS = {
+    "false": [],
+    "true": ["checkpoint.sharded=true"],
+    "background": ["checkpoint.sharded=true", "checkpoint.asynchronous=true"],
+}
+
+
+def main(points: int = 10, seed: int = 0, strategy: str = "ddp", ranks: int = 2, shards: str = "false") -> bool:
     """Return whether every run ended as the uninterrupted one."""
     rng = random.Random(seed)
     identical = 0
+    run = [*RUN, *SHARDS[shards], f"strategy={strategy}"]
     with tempfile.TemporaryDirectory() as work:
         reference = Path(work) / "reference"
-        finish(start(reference, strategy, ranks), reference)
+        finish(start(reference, run, ranks), reference)
         for point in range(points):
             folder = Path(work) / str(point)
-            place = killed_and_restarted(folder, reference, strategy, ranks, rng)
+            place = killed_and_restarted(folder, reference, run, ranks, rng)
             found = importlib.import_module("compare").differences(reference, folder)
             identical += not found
             shown = f"{len(found)} differences, {'; '.join(found[:5])}" if found else "identical"
@@ -43,11 +52,11 @@ def main(points: int = 10, seed: int = 0, strategy: str = "ddp", ranks: int = 2)
     return identical == points
 
 
-def killed_and_restarted(folder: Path, reference: Path, strategy: str, ranks: int, rng: random.Random) -> str:
+def killed_and_restarted(folder: Path, reference: Path, run: list[str], ranks: int, rng: random.Random) -> str:
     """Kill a rank somewhere in the loop; return which one, and where."""
     seconds = rng.uniform(0, training_seconds(reference))
     while True:
-        process = start(folder, strategy, ranks)
+        process = start(folder, run, ranks)
         while not (folder / "metrics.csv").exists() and process.poll() is None:
             time.sleep(0.005)
         time.sleep(seconds)
@@ -65,10 +74,10 @@ def killed_and_restarted(folder: Path, reference: Path, strategy: str, ranks: in
     return f"rank {rank} after {kept[-1] if kept else 'no checkpoint'}"
 
 
-def start(folder: Path, strategy: str, ranks: int) -> "subprocess.Popen[bytes]":
+def start(folder: Path, run: list[str], ranks: int) -> "subprocess.Popen[bytes]":
     """Start the run under torchrun."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--max-restarts=3"]
-    command = [*torchrun, "--monitor-interval=0.1", "train.py", *RUN, f"strategy={strategy}"]
+    command = [*torchrun, "--monitor-interval=0.1", "train.py", *run]
     folder.mkdir(parents=True)
     with (folder / "output.txt").open("wb") as output:
         return subprocess.Popen(
@@ -103,5 +112,6 @@ def training_seconds(folder: Path) -> float:
 
 if __name__ == "__main__":
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    numbers = {key: int(value) for key, value in given.items() if key != "strategy"}
-    sys.exit(0 if main(**numbers, **{key: given[key] for key in given if key == "strategy"}) else 1)
+    words = {key: value for key, value in given.items() if key in ("strategy", "shards")}
+    numbers = {key: int(value) for key, value in given.items() if key not in words}
+    sys.exit(0 if main(**numbers, **words) else 1)

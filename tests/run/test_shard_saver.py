@@ -2,14 +2,18 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections import OrderedDict
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from optwrap.config.schemas import CheckpointConfig
 from optwrap.errors import ConfigError
@@ -23,7 +27,9 @@ BOTH = pytest.mark.parametrize("asynchronous", [False, True])
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    return Checkpoints(tmp_path / "checkpoints", tmp_path / "checkpoint.pt", keep=2)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return Checkpoints(folder / "checkpoints", folder / "checkpoint.pt", keep=2)
 
 
 def state(value=1.0, size=1000):
@@ -84,6 +90,25 @@ def test_the_next_save_waits_for_the_one_before(checkpoints):
     first = saver.save(state(1.0), 1, 0)
     saver.save(state(2.0), 2, 0)
     assert load(first, CPU)["progress"] == {"at": 1.0}
+
+
+def test_a_rank_reads_its_part_of_parameters_that_are_sharded(checkpoints):
+    (path,) = saved(checkpoints, 1.0)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        like = {"weight": distribute_tensor(torch.zeros(1000), init_device_mesh("cpu", (1,)), [Shard(0)])}
+        loaded = load(path, CPU, like)
+        moments = loaded["optim_wrapper"]["state"]["weight"]
+        for tensor, expected in (
+            (loaded["model"]["weight"], torch.ones(1000)),
+            (moments["exp_avg"], torch.ones(1000, dtype=torch.bfloat16)),
+        ):
+            assert isinstance(tensor, DTensor)
+            assert tensor.placements == (Shard(0),)
+            assert equal(tensor.to_local(), expected)
+        assert not isinstance(moments["step"], DTensor)
+    finally:
+        dist.destroy_process_group()
 
 
 @BOTH
@@ -216,10 +241,8 @@ def test_a_shard_that_holds_more_than_tensors_is_not_run(checkpoints):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"file": "../../elsewhere.pt"},
-        {"file": "/etc/passwd"},
-        {"folder": "../../elsewhere"},
-        {"folder": "."},
+        {"file": "../../elsewhere/__0_0.distcp"},
+        {"folder": "../elsewhere"},
         {"sizes": [10]},
         {"sizes": [-1]},
         {"offsets": [500]},
@@ -232,6 +255,7 @@ def test_a_shard_that_holds_more_than_tensors_is_not_run(checkpoints):
 )
 def test_an_index_that_leads_elsewhere_is_refused(changes, checkpoints):
     (path,) = saved(checkpoints, 1.0)
+    shutil.copytree(shard(path).parent, checkpoints.folder.parent / "elsewhere")
     changed(path, **changes)
     with pytest.raises(ConfigError, match="no readable checkpoint"):
         load(path, CPU)
