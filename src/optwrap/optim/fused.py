@@ -97,7 +97,9 @@ class FusedKernel:
 
     def step(self, **kwargs: Any) -> None:
         """Step, with the plain loop where the fused kernel would be wrong."""
-        if self._layout is not None and not kwargs and self.grads() is not None:
+        # Held until the step is over: to let go of the gradients' Python objects and take them again takes time.
+        grads = self.grads() if self._layout is not None and not kwargs else None
+        if grads is not None:
             self._stepper.step()
         elif self._compiled is not None and self._has_stepped and not kwargs:
             self._compiled()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def parallelise(model: nn.Module, run: Any, device: torch.device, ranks: Ranks) 
         batch_size,
         " Batch norm sees the samples of its own rank." if norms and not cfg.sync_batch_norm else "",
     )
-    spread = _replicated if name == "ddp" else _sharded
+    spread = partial(_replicated, exactly=run.deterministic) if name == "ddp" else _sharded
     modules = cfg.modules or _with_own_wrappers(run.optim_wrapper)
     if not modules:
         return spread(model, cfg, device, ranks)
@@ -76,12 +77,14 @@ def _check(cfg: Any, name: str, ranks: Ranks) -> None:
             raise ConfigError(f"strategy.{key}={cfg[key]} is for strategy={only}; this is strategy={name}.")
 
 
-def _replicated(model: nn.Module, cfg: Any, device: torch.device, ranks: Ranks) -> nn.Module:
+def _replicated(model: nn.Module, cfg: Any, device: torch.device, ranks: Ranks, exactly: bool) -> nn.Module:
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
         find_unused_parameters=cfg.find_unused_parameters,
-        gradient_as_bucket_view=True,
+        # Views save memory and a copy. DDP lays its buckets out anew after the first update, and so a resumed run
+        # adds up the norm of such gradients in another order, to a last digit.
+        gradient_as_bucket_view=not exactly,
     )
 
 
