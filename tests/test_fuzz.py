@@ -25,8 +25,8 @@ from optwrap.errors import ConfigError
 from optwrap.optim import build_optim_wrapper, build_schedule
 from optwrap.run import checkpoint
 from optwrap.run.checkpoint import Checkpoints
-from optwrap.run.loaders import TrainingOrder
 from optwrap.run.loggers import CsvLogger
+from optwrap.run.order import TrainingOrder
 from optwrap.run.plan import make_plan
 from optwrap.run.random_state import get_random_state
 from optwrap.run.resume import find_saved, finished_value, restore, start_of

@@ -12,8 +12,8 @@ from torch import nn
 from optwrap.optim import OptimWrapper, OptimWrapperDict, build_schedule
 from optwrap.run.checkpoint import Checkpoints
 from optwrap.run.folder import save_config
-from optwrap.run.loaders import TrainingOrder
 from optwrap.run.model_state import sharded_params
+from optwrap.run.order import TrainingOrder
 from optwrap.run.plan import Plan, accumulative_counts, make_plan
 from optwrap.run.ranks import ALONE, Ranks
 from optwrap.run.recorder import run_checkpoints

@@ -5,11 +5,11 @@ them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, 
 """
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,19 +17,13 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from optwrap.errors import ConfigError
 from optwrap.run.interruption import is_open
-from optwrap.run.random_state import mix, seeded
+from optwrap.run.order import BatchIndex, EvaluationOrder, TrainingOrder
+from optwrap.run.random_state import seeded
 from optwrap.run.ranks import ALONE, Ranks
 
 # Seconds that a worker lives on after SIGTERM: until the run has ended, or until a scheduler kills both, whose own
 # handler lets the run go on.
 _GRACE, _SCHEDULERS_GRACE = 30, 3600
-
-
-class BatchIndex(NamedTuple):
-    """Which samples a batch is made of, and the seed of what is random about them."""
-
-    rows: Sequence[int]
-    seed: int
 
 
 class SeededBatches(Dataset[Any]):
@@ -43,69 +37,6 @@ class SeededBatches(Dataset[Any]):
             if hasattr(self.samples, "__getitems__"):
                 return default_collate(self.samples.__getitems__(index.rows))
             return default_collate([self.samples[row] for row in index.rows])
-
-
-@dataclass(frozen=True)
-class TrainingOrder:
-    """The order of training: each epoch goes through the samples in an order of its own, and drops a last rest.
-
-    Each rank takes its part of every batch, as one rank would take them with smaller micro-batches.
-
-    >>> order = TrainingOrder(samples=5, batch_size=2, seed=0)
-    >>> order.per_epoch, [len(index.rows) for index in order.between(1, 4)]
-    (2, [2, 2, 2])
-    """
-
-    samples: int
-    batch_size: int
-    seed: int
-    ranks: Ranks = ALONE
-
-    @property
-    def per_epoch(self) -> int:
-        """Batches to an epoch."""
-        return self.samples // self.batch_size
-
-    def between(self, first: int, last: int) -> Iterator[BatchIndex]:
-        """Yield the batches from number `first` to before `last`, counted from 0 at the start of the run."""
-        for number in range(first, last):
-            epoch, batch = divmod(number, self.per_epoch)
-            if number == first or batch == 0:
-                generator = torch.Generator().manual_seed(mix(self.seed, epoch))
-                rows = torch.randperm(self.samples, generator=generator).tolist()
-            share = self.batch_size // self.ranks.size
-            start = batch * self.batch_size + self.ranks.rank * share
-            yield BatchIndex(rows[start : start + share], mix(self.seed, epoch, start + 1))
-
-
-@dataclass(frozen=True)
-class EvaluationOrder:
-    """The order of evaluation: every sample once, as they stand; random numbers are the same each time.
-
-    The ranks share each batch. None is left without a sample, so that all go through the model equally often: a
-    rest of fewer samples than ranks joins the batch before.
-
-    >>> order = EvaluationOrder(samples=9, batch_size=4, seed=0, ranks=Ranks(rank=1, size=2))
-    >>> [list(index.rows) for index in order]
-    [[2, 3], [6, 7, 8]]
-    """
-
-    samples: int
-    batch_size: int
-    seed: int
-    ranks: Ranks = ALONE
-
-    def __iter__(self) -> Iterator[BatchIndex]:
-        for number in range(len(self)):
-            first = number * self.batch_size
-            last = self.samples if number == len(self) - 1 else first + self.batch_size
-            count, rank, size = last - first, self.ranks.rank, self.ranks.size
-            rows = range(first + count * rank // size, first + count * (rank + 1) // size)
-            yield BatchIndex(rows, mix(self.seed, rows.start))
-
-    def __len__(self) -> int:
-        whole, rest = divmod(self.samples, self.batch_size)
-        return whole + (rest >= self.ranks.size)
 
 
 @dataclass(frozen=True)

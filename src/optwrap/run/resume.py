@@ -14,7 +14,7 @@ from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.run import checkpoint
 from optwrap.run.checkpoint import Checkpoints
-from optwrap.run.loaders import TrainingOrder
+from optwrap.run.order import TrainingOrder
 from optwrap.run.plan import Plan, Position
 from optwrap.run.random_state import set_random_state
 from optwrap.run.ranks import ALONE, Ranks
