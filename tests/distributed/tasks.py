@@ -7,9 +7,10 @@ from typing import Any
 import torch.distributed as dist
 import torch.nn.functional as F
 from hydra.core.hydra_config import HydraConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from optwrap.errors import ConfigError
+from optwrap.optim import frozen
 from optwrap.vision import ClassificationTask
 
 
@@ -72,3 +73,33 @@ class DamagingTask(ClassificationTask):
             folder = Path(HydraConfig.get().runtime.output_dir, "checkpoints")
             shard = max(folder.glob("*.shards")) / f"__{rank}_0.distcp"
             os.truncate(shard, shard.stat().st_size // 2)
+
+
+class TinyGan(nn.Module):
+    """Two players without batch norm, which would see the samples of a rank alone."""
+
+    def __init__(self, **unused: Any) -> None:  # what the config says of another model
+        super().__init__()
+        self.generator = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 64))
+        self.discriminator = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.discriminator(images.flatten(1))
+
+
+class TinyGanTask(ClassificationTask):
+    """A GAN whose noise is made of the images, so that ranks that share a batch have that of one rank."""
+
+    def train_step(self, batch: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        real = batch[0].flatten(1)
+        noise = real.flip(1)
+        generator, discriminator = self.model.generator, self.model.discriminator
+        with optim_wrapper["generator"].optim_context(generator):
+            fake = generator(noise)
+        with optim_wrapper["discriminator"].optim_context(discriminator):
+            loss = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
+        optim_wrapper["discriminator"].update_params(loss)
+        with optim_wrapper["generator"].optim_context(generator), frozen(discriminator):
+            generator_loss = F.softplus(-discriminator(fake)).mean()
+        optim_wrapper["generator"].update_params(generator_loss)
+        return {"loss": loss.detach() + generator_loss.detach()}

@@ -21,14 +21,24 @@ MIXINS = {
     "weighted": ["optim_wrapper=[sgd,clip]", "task._target_=tests.distributed.tasks.WeightedTask"],
     "hybrid": ["optim_wrapper=hybrid_muon"],
     "amp": ["optim_wrapper=[sgd,amp,clip]", "optim_wrapper.loss_scale={init_scale: 1024}"],
+    "gan": [
+        *("optim_wrapper=gan", "optim_wrapper/generator=[sgd,clip]", "optim_wrapper/discriminator=[sgd,clip]"),
+        *("model._target_=tests.distributed.tasks.TinyGan", "task._target_=tests.distributed.tasks.TinyGanTask"),
+    ],
 }
 BATCH = 32
-STRATEGIES = ("ddp", "fsdp2")
+STRATEGIES = {
+    "ddp": ["strategy=ddp"],
+    "fsdp2": ["strategy=fsdp2"],
+    "hybrid sharding": ["strategy=fsdp2", "strategy.replicas=2"],
+}
+PLACES = [(how, size) for how in STRATEGIES for size in (1, 2, 4) if how != "hybrid sharding" or size == 4]
 
 
 def command(name: str, folder: Path, *overrides: str, batch: int = BATCH, counts: int = 2) -> list[str]:
-    own = [f"batch_size={batch}", f"optim_wrapper.accumulative_counts={counts}", f"hydra.run.dir={folder}"]
-    return [*SMALL, *MIXINS[name], *own, *overrides]
+    wrappers = ["generator.", "discriminator."] if name == "gan" else [""]
+    windows = [f"optim_wrapper.{wrapper}accumulative_counts={counts}" for wrapper in wrappers]
+    return [*SMALL, *MIXINS[name], *windows, f"batch_size={batch}", f"hydra.run.dir={folder}", *overrides]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +50,10 @@ def trained(tmp_path_factory, ranks):
         folder = base / f"{name}-{strategy}-{size}"
         if not folder.exists():
             jobs = [
-                command(each, base / f"{each}-{how}-{size}", f"strategy={how}")
+                command(each, base / f"{each}-{how}-{size}", *STRATEGIES[how])
                 for each in names
-                for how in STRATEGIES
+                for how, ranks_of_it in PLACES
+                if ranks_of_it == size
             ]
             ranks(size, jobs, base)
         return weights(folder)
@@ -78,14 +89,13 @@ def alone(tmp_path_factory):
     sys.argv[:] = before
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_ranks_that_share_a_batch_train_as_one_rank_does(strategy, trained, alone):
     check("weighted", 2, trained("weighted", strategy, 2, ["weighted"]), alone)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 2, 4])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("strategy", "size"), PLACES)
 @pytest.mark.parametrize("name", MIXINS)
 def test_so_they_do_with_every_mixin(name, strategy, size, trained, alone):
     check(name, size, trained(name, strategy, size, MIXINS), alone)
