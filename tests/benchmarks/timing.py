@@ -61,7 +61,7 @@ class Timer:
         if self.clock() - start < self.seconds / 5:
             start = self.clock()
             self._round(cases, prepare, repeat)
-        count = max(3, min(300, round(self.seconds / (self.clock() - start))))
+        count = max(3, min(2_000, round(self.seconds / (self.clock() - start))))
         for _ in range(count):
             for name, seconds in self._round(cases, prepare, repeat).items():
                 rounds[name].append(seconds)
