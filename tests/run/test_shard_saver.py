@@ -205,37 +205,42 @@ def test_a_flipped_bit_in_a_weight_is_found(checkpoints):
 
 
 class Runs:
+    """What makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
     def __reduce__(self):
-        return os.mkdir, ("/tmp/a-shard-ran-this",)
+        return os.mkdir, (self.path,)
 
 
-def test_the_metadata_of_torch_which_could_run_code_is_not_read(checkpoints):
+def test_the_metadata_of_torch_which_could_run_code_is_not_read(checkpoints, tmp_path):
     (path,) = saved(checkpoints, 1.0)
     metadata = shard(path).with_name(".metadata")
     assert metadata.exists()
-    metadata.write_bytes(pickle.dumps(Runs()))
+    metadata.write_bytes(pickle.dumps(Runs(tmp_path / "ran")))
     assert equal(load(path, CPU), state(1.0))
-    assert not os.path.exists("/tmp/a-shard-ran-this")
+    assert not (tmp_path / "ran").exists()
 
 
-def changed(path, **changes):
+def changed(path, folder=None, **changes):
     """Change what the checkpoint's file says of one tensor's place."""
     content = torch.load(path, weights_only=True)
     offsets, sizes, file, start, length = content["shards"]["index"]["model/weight"][0]
     piece = {"offsets": offsets, "sizes": sizes, "file": file, "start": start, "length": length} | changes
     content["shards"]["index"]["model/weight"] = [tuple(piece.values())]
-    content["shards"]["folder"] = changes.get("folder", content["shards"]["folder"])
+    content["shards"]["folder"] = folder or content["shards"]["folder"]
     torch.save(content, path)
 
 
-def test_a_shard_that_holds_more_than_tensors_is_not_run(checkpoints):
+def test_a_shard_that_holds_more_than_tensors_is_not_run(checkpoints, tmp_path):
     (path,) = saved(checkpoints, 1.0)
     hostile = shard(path).with_name("__1_0.distcp")
-    torch.save(Runs(), hostile)
+    torch.save(Runs(tmp_path / "ran"), hostile)
     changed(path, file=hostile.name, start=0, length=hostile.stat().st_size)
     with pytest.raises(ConfigError, match="no readable checkpoint"):
         load(path, CPU)
-    assert not os.path.exists("/tmp/a-shard-ran-this")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
