@@ -104,5 +104,6 @@ def test_so_they_do_with_every_mixin(name, strategy, size, trained, alone):
 def check(name, size, found, alone):
     # amp computes in bfloat16, and so does Muon what it makes of a gradient.
     tolerance = {"rtol": 5e-2, "atol": 5e-3} if name in ("amp", "hybrid") else {"rtol": 1e-3, "atol": 2e-5}
-    for pieces in {1, size}:
+    # A generator sees the discriminator's update in the last micro-batch of a window, whichever part that is.
+    for pieces in {1} if name == "gan" else {1, size}:
         torch.testing.assert_close(found, alone(name, pieces), **tolerance)
