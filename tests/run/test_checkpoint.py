@@ -38,20 +38,25 @@ def test_a_failed_save_leaves_the_earlier_one(state, tmp_path):
 
 
 class Runs:
+    """What makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
     def __reduce__(self):
-        return os.mkdir, ("/tmp/a-checkpoint-ran-this",)
+        return os.mkdir, (self.path,)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
 def test_a_damaged_or_hostile_file_is_an_error_and_is_not_run(content, tmp_path):
     path = tmp_path / "c.pt"
     if content is None:
-        torch.save({"model": Runs()}, path)
+        torch.save({"model": Runs(tmp_path / "ran")}, path)
     else:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match="no readable checkpoint"):
         checkpoint.load(path, CPU)
-    assert not os.path.exists("/tmp/a-checkpoint-ran-this")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_truncated_file_is_an_error(state, tmp_path):
