@@ -58,9 +58,7 @@ def set_course(
     """
     check_sharding(cfg.checkpoint)
     checkpoints = run_checkpoints(folder, cfg.checkpoint.keep)
-    # Of several ranks each may hold a part alone: the whole goes through the host's memory.
-    place = device if ranks.size == 1 else torch.device("cpu")
-    saved = find_saved(cfg.resume, checkpoints, place, ranks, sharded_params(model))
+    saved = find_saved(cfg.resume, checkpoints, state_device(device, ranks), ranks, sharded_params(model))
     plan = make_plan(
         order.per_epoch,
         optim_wrapper,
@@ -81,3 +79,8 @@ def set_course(
         if ranks.is_first:
             save_config(folder, cfg)
     return Course(plan, parts, checkpoints, saved, finished, config, device, ranks)
+
+
+def state_device(device: torch.device, ranks: Ranks) -> torch.device:
+    """Return where a checkpoint is read to: of several ranks each may hold a part alone, so the host."""
+    return device if ranks.size == 1 else torch.device("cpu")

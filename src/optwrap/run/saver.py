@@ -11,7 +11,7 @@ from torch import Tensor
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.optim import load_named_state_dict
-from optwrap.run.course import Course
+from optwrap.run.course import Course, state_device
 from optwrap.run.follower import Follower
 from optwrap.run.interruption import Interrupted
 from optwrap.run.model_state import load_full_state, sharded_params
@@ -134,7 +134,8 @@ class Saver:
         if self._shards is not None:
             self._shards.wait()
         sharded = sharded_params(self._parts.model)
-        saved = find_saved(AUTO, self._checkpoints, self._device, self._ranks, sharded)
+        device = state_device(self._device, self._ranks)
+        saved = find_saved(AUTO, self._checkpoints, device, self._ranks, sharded)
         if saved is None:
             raise ConfigError("on_nonfinite=rollback: there is no checkpoint to go back to.")
         optim_wrapper = self._parts.optim_wrapper
