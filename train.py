@@ -71,7 +71,7 @@ def main(cfg: DictConfig) -> float:
             recorder.train_step(stats, batch_size(batch), count)  # with the lr that the update was made with
             schedule.step()
             debug_step()
-            if plan.saves_after(count) or interruption.requested(plan.ends_update(count)):
+            if interruption.requested(plan.ends_update(count)) or plan.saves_after(count):
                 saver.save(count)
             interruption.check()
             if plan.evaluates_after(count):

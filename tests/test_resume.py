@@ -137,6 +137,13 @@ def test_a_signal_inside_a_window_saves_it_and_says_how_to_go_on(
     assert status(folder)["status"] == "finished"
 
 
+def test_a_signal_ends_a_run_that_saves_at_each_update_too(train, at, tmp_path):
+    folder = tmp_path / "interrupted"
+    at(3, sends(signal.SIGTERM))
+    ends_with(143, train, *QUICK, "checkpoint.every=1", f"hydra.run.dir={folder}")
+    assert status(folder)["update"] == 3
+
+
 def test_what_is_written_in_the_background_is_there_when_a_signal_has_ended_the_run(
     train, at, uninterrupted, tmp_path
 ):

@@ -15,10 +15,12 @@ from torch.profiler import profile, schedule
 from torch.utils.data import Subset
 
 from optwrap.errors import ConfigError
+from optwrap.optim.params import submodules, walk
+from optwrap.run.processes import rank_suffix
 
 logger = logging.getLogger(__name__)
 
-TRACE = "trace.json"
+TRACE = "trace{}.json"  # of each rank
 _BATCHES = 2  # of each data set, in a fast_dev_run
 _WARM_UP = 2  # micro-batches before those that are profiled
 
@@ -82,7 +84,7 @@ def debugging(
         if debug.profile is None:
             yield _nothing
             return
-        yield stack.enter_context(_profiler(debug.profile, folder / TRACE)).step
+        yield stack.enter_context(_profiler(debug.profile, folder / TRACE.format(rank_suffix()))).step
 
 
 def _nothing() -> None:
@@ -106,12 +108,12 @@ def _profiler(micro_batches: int, path: Path) -> Any:
 def _watched(model: nn.Module, where: Callable[[], str]) -> Iterator[None]:
     """Look at every module's output and every parameter's gradient; each look waits for the device."""
     hooks: list[Any] = []
-    for name, module in model.named_modules():
+    for name, module in submodules(model).items():
         if next(module.children(), None) is None:
             hooks.append(module.register_forward_hook(_output_check(name, module, where)))
-    for name, param in model.named_parameters():
-        if param.requires_grad:
-            hooks.append(param.register_post_accumulate_grad_hook(_gradient_check(name, where)))
+    for param in walk(model):
+        if param.tensor.requires_grad:
+            hooks.append(param.tensor.register_post_accumulate_grad_hook(_gradient_check(param.name, where)))
     try:
         yield
     finally:
