@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from optwrap.config import help as help_page
-from optwrap.config.schemas import TrainConfig
+from optwrap.config.train_schema import TrainConfig
 
 
 def test_group_lines_name_every_option_with_its_first_comment(tmp_path: Path) -> None:

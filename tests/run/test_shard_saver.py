@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from optwrap.config.schemas import CheckpointConfig
+from optwrap.config.train_schema import CheckpointConfig
 from optwrap.errors import ConfigError
 from optwrap.run.checkpoint import Checkpoints, load
 from optwrap.run.ranks import ALONE

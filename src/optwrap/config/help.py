@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from optwrap.config import schemas
+from optwrap.config import train_schema
 from optwrap.config.sources import EXPERIMENT, experiment_names, experiments_folder
 
 _WIDTH = 100
@@ -63,7 +63,7 @@ def first_comment(path: Path) -> str:
 
 def key_lines(cfg: DictConfig) -> Iterator[str]:
     """Yield a line a top-level key that is a plain value: its value in `cfg`, and what it is for."""
-    described = field_docs(schemas.TrainConfig)
+    described = field_docs(train_schema.TrainConfig)
     values = cfg.items_ex(resolve=False)
     plain = {key: value for key, value in values if not OmegaConf.is_config(value) and value != MISSING}
     shown = {key: f"{key}={_shown(value)}" for key, value in plain.items() if key in described}
@@ -75,8 +75,8 @@ def key_lines(cfg: DictConfig) -> Iterator[str]:
 def field_docs(cls: type) -> dict[str, str]:
     """Return the string under each field of a dataclass, which Python itself does not keep.
 
-    >>> field_docs(schemas.TrainConfig)["batch_size"]
-    'Samples in a micro-batch.'
+    >>> field_docs(train_schema.TrainConfig)["batch_size"]
+    'Samples in a micro-batch, over all processes.'
     """
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
     docs: dict[str, str] = {}

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from hydra.core.config_store import ConfigStore
 
-from optwrap.config import resuming, schemas, sources
+from optwrap.config import resuming, schemas, sources, train_schema
 from optwrap.config.signatures import Signature, optimizer_signatures, scheduler_signatures
 
 
@@ -38,7 +38,7 @@ def register() -> None:
 
 
 def _schemas() -> Iterator[tuple[str, str, Any]]:
-    yield "", "train", schemas.TrainConfig
+    yield "", "train", train_schema.TrainConfig
     yield "wrapper", "OptimWrapper", schemas.OptimWrapperConfig
     yield "wrapper", "MultiOptimWrapper", schemas.several_wrappers()
     yield "amp", "AmpOptimWrapper", schemas.addition(schemas.AmpOptimWrapperConfig)
