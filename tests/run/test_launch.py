@@ -74,6 +74,52 @@ def test_sigterm_ends_all_processes_after_the_same_update_and_the_run_goes_on(tm
         assert torch.equal(tensor, states[1]["model"][name]), name
 
 
+LAUNCHER = """  # as submitit does: handlers of its own, of which one returns
+import runpy, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: print("passing SIGTERM by"))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_at_a_signal_that_a_launcher_passes_by_the_processes_save_and_go_on(tmp_path):
+    command = [*("train.py", "nproc=2"), *QUICK[2:], "max_updates=60", f"hydra.run.dir={tmp_path}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    while len(_rows(tmp_path)) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "passing SIGTERM by" in output
+    assert (tmp_path / "train.log").read_text().count("Going on from") == 1
+    assert [row["update"] for row in _rows(tmp_path) if row["split"] == "train"] == [str(i) for i in range(1, 61)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal of POSIX")
+def test_the_processes_save_and_end_with_the_one_that_started_them(tmp_path):
+    command = [
+        sys.executable,
+        "train.py",
+        "nproc=2",
+        *QUICK[2:],
+        "max_updates=100000",
+        f"hydra.run.dir={tmp_path}",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    while len(_rows(tmp_path)) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    status, end = tmp_path / "status.json", time.monotonic() + 60
+    while json.loads(status.read_text())["status"] != "interrupted":
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def _rows(folder):
     path = folder / "metrics.csv"
     if not path.exists():

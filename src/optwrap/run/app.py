@@ -26,7 +26,8 @@ from optwrap.config.resuming import AUTO, register_resolver, with_saved_override
 from optwrap.errors import ConfigError
 from optwrap.run.folder import claim_folder, open_folder
 from optwrap.run.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
-from optwrap.run.launch import Nodes, run_or_launch
+from optwrap.run.launch import run_or_launch
+from optwrap.run.nodes import Nodes
 from optwrap.run.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
 from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
 from optwrap.sweep.failures import again

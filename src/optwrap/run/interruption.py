@@ -90,7 +90,9 @@ class Interruption:
       kills, submitit's returns, and the run goes on until it is killed.
 
     Outside the main thread, where Python forbids handlers, nothing is taken. Of several ranks, `agree` tells
-    each whether any was asked (`Ranks.agreement`), so that all end after the same update.
+    each whether any was asked (`Ranks.agreement`), so that all end after the same update. They are asked more
+    than once: Slurm signals all processes of a job, and what started the ranks passes it on to them. So there
+    a second signal does not act at once; who started them kills what does not end.
     """
 
     def __init__(self, agree: Callable[[bool], bool] | None = None) -> None:
@@ -136,7 +138,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._others = dict(_handled_by_others())
+            self._others = dict(handled_by_others())
             taken = [*_open_signals(), *self._others]
             self._before = {signum: signal.signal(signum, self._note) for signum in taken}
         return self
@@ -150,7 +152,7 @@ class Interruption:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # Nothing is logged here: the signal may have come in the middle of writing a log line.
         self._noted.append(signum)
-        if signum not in self._others:
+        if signum not in self._others and self._agree is None:
             self._give_back(signum)
         if self._ends_at_once:
             self._act()
@@ -173,7 +175,8 @@ def _open_signals() -> Iterator[int]:
         yield signal.SIGTERM
 
 
-def _handled_by_others() -> Iterator[tuple[int, Handler]]:
+def handled_by_others() -> Iterator[tuple[int, Handler]]:
+    """Yield the signals of preemption that somebody else, such as submitit, has a handler for, and this."""
     for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):
         signum = getattr(signal, name, None)
         if signum is None or is_open(signum):

@@ -5,10 +5,9 @@ import os
 import signal
 import sys
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,30 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from optwrap.errors import ConfigError
-from optwrap.run.interruption import Interrupted
+from optwrap.run.interruption import Handler, Interrupted, handled_by_others
+from optwrap.run.nodes import Nodes
 from optwrap.run.processes import PARENT_REPORTS, started_by_torchrun
 from optwrap.sweep.records import read_result
 
-_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Nodes:
-    """The machines that a launcher gave to one job; `index` is this one's, `first` the name of the first."""
-
-    count: int = 1
-    index: int = 0
-    first: str = "localhost"
-
-    @classmethod
-    def of_this_job(cls) -> "Nodes":
-        """Return what submitit has under Slurm; anywhere else this machine alone."""
-        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
-            return cls()
-        from submitit import JobEnvironment  # installed, since it started this process
-
-        environment = JobEnvironment()
-        return cls(environment.num_nodes, environment.node, environment.hostnames[0])
+_AUTO = "resume=auto"
 
 
 def run_or_launch(
@@ -49,7 +32,8 @@ def run_or_launch(
     """Run `task` here; where `cfg.nproc` asks for several processes, start them and return what they came to.
 
     On several nodes each starts its own, and all are one group. `script` is the program that `task` belongs to;
-    `hidden` is an environment variable of this process that they shall not see.
+    `hidden` is an environment variable of this process that they shall not see. At a signal that a launcher has
+    a handler for, they save and end, and it is called; where it returns, they are started again and go on.
 
     Raises:
         ConfigError: `nproc` is out of range, or a process failed; the message is that of the first.
@@ -62,62 +46,89 @@ def run_or_launch(
     if nproc * nodes.count == 1 or started_by_torchrun():
         return task(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
+    command, handlers = _command(script, cfg, folder), dict(handled_by_others())
     with _environment(nproc, hidden):
-        _run_processes(nproc, nodes, _command(script, cfg, folder))
-    return read_result(folder).get(cfg.objective)
+        for attempt in count():
+            try:
+                with _signals() as noted:
+                    _run_processes(nproc, nodes, attempt, command)
+                return read_result(folder).get(cfg.objective)
+            except Interrupted as interrupt:
+                _ask(handlers, noted or [interrupt.signum])
+            command = [*(each for each in command if each != _AUTO), _AUTO]
 
 
 def _command(script: Path, cfg: DictConfig, folder: Path) -> list[str]:
     """Return the command line of one rank: that of a single run in the folder which this process holds."""
     hydra = HydraConfig.get()
     overrides = [each for each in hydra.overrides.task if not each.startswith("resume=")]
-    resume = [] if cfg.resume is None else ["resume=auto"]
+    resume = [] if cfg.resume is None else [_AUTO]
     return [str(script), f"--config-name={hydra.job.config_name}", *overrides, *resume, f"hydra.run.dir={folder}"]
 
 
-def _run_processes(nproc: int, nodes: Nodes, command: list[str]) -> None:
-    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+def _ask(handlers: Mapping[int, Handler], noted: Sequence[int]) -> None:
+    """Let the launcher's handlers of the signals decide: one ends this process, or the run goes on.
+
+    Submitit's requeues the job at SIGUSR2; at SIGTERM it returns, and Slurm kills later, if at all.
+    """
+    for signum in noted:
+        if signum not in handlers:
+            raise Interrupted(signum)
+        handlers[signum](signum, None)
+    log.warning("%s: the processes have saved and go on", signal.Signals(noted[0]).name)
+
+
+def _run_processes(nproc: int, nodes: Nodes, attempt: int, command: list[str]) -> None:
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    with TemporaryDirectory() as logs, _quiet(), _signals() as preempted:
+    with TemporaryDirectory() as logs, _quiet():
         config = LaunchConfig(
             min_nodes=nodes.count,
             max_nodes=nodes.count,
             nproc_per_node=nproc,
-            run_id=_run_id(nodes),
+            run_id=nodes.run_id(attempt),
             rdzv_backend="c10d",
-            rdzv_endpoint=f"{nodes.first}:{_port(nodes)}",
+            rdzv_endpoint=f"{nodes.first}:{nodes.port(attempt)}",
             rdzv_configs={"is_host": nodes.index == 0},
             max_restarts=0,
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
+            signals_to_handle="",  # `_signals` does
         )
         try:
             elastic_launch(config, sys.executable)(*command)
-        except SignalException as end:
-            raise Interrupted(preempted[0] if preempted else end.sigval) from end
         except ChildFailedError as end:
+            if (cause := _signal_of(end)) is not None:
+                raise Interrupted(cause) from end
             raise ConfigError(_reason(end)) from end
+        except RendezvousError as end:
+            raise ConfigError(
+                f"the job's {nodes.count} nodes did not meet at {config.rdzv_endpoint}: {end}. Each must reach "
+                "the first by the name that Slurm gives it."
+            ) from end
 
 
-def _run_id(nodes: Nodes) -> str:
-    return uuid.uuid4().hex if nodes.count == 1 else os.environ["SLURM_JOB_ID"]
-
-
-def _port(nodes: Nodes) -> int:
-    """Return where the nodes meet: 0, any that is free, where there is one; else one that all know."""
-    return 0 if nodes.count == 1 else 20_000 + int(os.environ["SLURM_JOB_ID"]) % 10_000
+def _signal_of(end: Any) -> int | None:
+    """Return by what signal the first process was asked to end, as where another node's parent was."""
+    _, failure = end.get_first_failure()
+    signum = -failure.exitcode if failure.exitcode < 0 else failure.exitcode - 128
+    return signum if signum in (signal.SIGTERM, signal.SIGINT) and not _told(end) else None
 
 
 def _reason(end: Any) -> str:
-    """Return the message that the first process to fail has left, or how it was killed."""
-    told = [each for each in end.failures.values() if isinstance(each.message, dict)]
-    if told:
-        return str(told[0].message["message"]).removeprefix(f"{ConfigError.__name__}: ")
+    """Return how the first process was killed, or the message that it has left."""
     rank, failure = end.get_first_failure()
+    if failure.exitcode > 0 and (told := _told(end)):
+        return told[0].removeprefix(f"{ConfigError.__name__}: ")
     died = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
     return f"rank {rank} {died}. Go on with resume=auto, or resume=... and this run's folder."
+
+
+def _told(end: Any) -> list[str]:
+    return [each.message["message"] for each in end.failures.values() if isinstance(each.message, dict)]
 
 
 @contextmanager
@@ -149,31 +160,34 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Turn a launcher's signal of preemption into SIGTERM for the processes; yield where it is noted.
+    """Let the signals that end a run end its processes, which save; yield where they are noted.
 
-    Its handler, which puts the job back into the queue, is called when they have saved and ended.
+    A further one only adds to the list, but for Ctrl-C: then this process ends at once, and the others after it.
     """
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
-    before = {each: signal.getsignal(each) for name in _SIGNALS if (each := getattr(signal, name, None))}
 
     def end_processes(signum: int, frame: Any) -> None:
-        from torch.distributed.elastic.multiprocessing.api import SignalException
-
         noted.append(signum)
-        raise SignalException("preempted", signal.SIGTERM)
+        if len(noted) == 1 or signum == signal.SIGINT:
+            # Torch's launcher sends SIGTERM to the processes and waits. Its own handler raises an Exception, which
+            # logging swallows where the signal comes in the middle of a log line.
+            raise Interrupted(signum)
 
-    for name in ("SIGUSR1", "SIGUSR2"):
-        signum = getattr(signal, name, None)
-        if signum is not None and callable(before[signum]):
-            signal.signal(signum, end_processes)
+    before = {signum: handler for signum, handler in _current_handlers() if handler is not signal.SIG_IGN}
+    for signum in before:
+        signal.signal(signum, end_processes)
     try:
         yield noted
     finally:
-        for signum, handler in before.items():  # torch's launcher takes some of them and gives none back
+        for signum, handler in before.items():
             signal.signal(signum, handler)
-        requeue = before.get(noted[0]) if noted else None
-        if callable(requeue):
-            requeue(noted[0], None)
+
+
+def _current_handlers() -> Iterator[tuple[int, Any]]:
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
+        if (signum := getattr(signal, name, None)) is not None:
+            yield signum, signal.getsignal(signum)
+    yield from handled_by_others()

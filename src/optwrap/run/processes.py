@@ -1,6 +1,9 @@
 """The processes that torchrun starts for a run: how they meet, agree on a folder, and end together."""
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +19,9 @@ PARENT_REPORTS = "OPTWRAP_PARENT_REPORTS"
 Its value is Hydra's mode there: in a sweep the terminal is not the run's.
 """
 _WAIT = 5.0  # seconds for the word of the rank that failed, when a connection breaks
+_GRACE = 30.0  # seconds for a checkpoint, when the process that started this one is gone; torch's launcher's
 _END = "end"
+_REMEDY = "torchrun --max-restarts=3 starts all of them again, from the last checkpoint; resume=auto goes on too."
 _LOST = ("gloo", "Gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
 
 
@@ -104,11 +109,14 @@ class Processes:
             return error
         first = self._first_end()
         if first is None:
-            return ConfigError(
-                f"another process of this run died (killed, or out of memory?): {lost or error}. "
-                "torchrun --max-restarts=3 starts all of them again, from the last checkpoint."
+            died = ConfigError(
+                f"another process of this run died (killed, or out of memory?): {lost or error}. {_REMEDY}"
             )
+            _record_for_torchrun(died)
+            return died
         rank, how, text = first
+        if how != "interrupted":
+            _record_for_torchrun(ConfigError(text))  # the first to fail may be another node's
         return Interrupted(int(text)) if how == "interrupted" else ConfigError(f"rank {rank} failed: {text}")
 
     def _first_end(self) -> tuple[int, str, str] | None:
@@ -129,6 +137,8 @@ def joined() -> Iterator[Processes]:
         return
     import torch.distributed as dist  # here, since --help and completion answer without torch
 
+    if parent_reports():
+        _heed_parent()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     agent_holds_it = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -138,6 +148,23 @@ def joined() -> Iterator[Processes]:
     dist.init_process_group(store=attempt, rank=rank, world_size=size)
     yield Processes(rank, store, attempt)
     dist.destroy_process_group()  # only in good order: after an error it would wait for the others
+
+
+def _heed_parent() -> None:
+    """Take signals from the process that started this one alone, and end with it, however it ends."""
+    for name in ("SIGUSR1", "SIGUSR2"):
+        signum = getattr(signal, name, None)
+        if signum is not None and signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, signal.SIG_IGN)  # Slurm sends it to all; the parent makes it a SIGTERM
+    threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _record_for_torchrun(error: BaseException) -> None:

@@ -103,7 +103,7 @@ def _attempt(
         said = _exit_message(failure) if isinstance(failure, SystemExit) else message(failure)
         _log_failure(failure, said, record.overrides)
         bug = said.startswith("Traceback")
-        status, error = "failed", "".join(traceback.format_exception_only(failure)).rstrip() if bug else said
+        status, error = "failed", _bug(failure, said) if bug else said
     finally:  # on Ctrl-C too, and where a launcher stops its process
         write_record(folder, record.ended(status, metric=metric, error=error))
     return metric
@@ -128,6 +128,13 @@ def _launcher_asked(end: SystemExit) -> bool:
     """Tell whether submitit's signal handler ends the process, to start the job again elsewhere."""
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(end.__traceback__)]
     return any(module.startswith("submitit.") for module in modules)
+
+
+def _bug(failure: BaseException, said: str) -> str:
+    """Return the line that names a bug; that of a process which this one started stands in its message."""
+    if not isinstance(failure, ConfigError):
+        return "".join(traceback.format_exception_only(failure)).rstrip()
+    return [line for line in said.splitlines() if line and not line.startswith((" ", "HYDRA_FULL_ERROR"))][-1]
 
 
 def _exit_message(end: SystemExit) -> str:
