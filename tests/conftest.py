@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
+
+# A shell that starts pytest in the background lets it ignore Ctrl-C, and so the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
