@@ -101,7 +101,6 @@ FAILURES = {
     "task.mood=bad: this rank has had enough.": [f"task._target_={TASKS}.FailingTask"],
     "the ranks hold different weights in": [f"task._target_={TASKS}.BypassingTask"],
     "is NaN or inf since epoch 1": [f"task._target_={TASKS}.NanTask"],
-    "The nearest that they can: 30 or 32.": ["batch_size=31"],
 }
 
 
