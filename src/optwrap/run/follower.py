@@ -12,7 +12,8 @@ from optwrap.run.meters import GradNorm, TrainMeter
 from optwrap.run.objective import Objective
 from optwrap.run.plan import Plan
 from optwrap.run.ranks import Ranks
-from optwrap.run.recorder import Recorder, check_some_update
+from optwrap.run.recorder import Recorder
+from optwrap.run.result import check_some_update
 from optwrap.run.state import named_wrappers
 
 

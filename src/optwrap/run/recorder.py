@@ -1,15 +1,12 @@
 """What a run leaves on disk and shows on the way."""
 
 import logging
-import platform
 import time
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from optwrap.errors import ConfigError
@@ -17,12 +14,13 @@ from optwrap.files import write_json
 from optwrap.optim import OptimWrapper, OptimWrapperDict, format_table, write_csv
 from optwrap.run.checkpoint import Checkpoints
 from optwrap.run.loggers import CsvLogger, TensorBoardLogger
-from optwrap.run.meters import GradNorm, TrainMeter, peak_memory_mib
+from optwrap.run.meters import GradNorm, TrainMeter
 from optwrap.run.objective import Objective
 from optwrap.run.plan import Plan
 from optwrap.run.plots import plot_curves
 from optwrap.run.progress import Progress, summary
 from optwrap.run.ranks import ALONE, Ranks
+from optwrap.run.result import UNSHOWN, result_of
 from optwrap.run.state import named_wrappers
 
 logger = logging.getLogger(__name__)
@@ -130,25 +128,19 @@ class Recorder:
         Raises:
             ConfigError: every step was skipped, so that nothing was learnt.
         """
-        check_some_update(self.wrappers)
-        result: dict[str, Any] = self.metrics | {
-            "objective": objective.name,
-            "higher_is_better": objective.higher_is_better,
-            "seed": seed,
-            # As the plan and the progress count them: by the longest window of several wrappers.
-            "updates": min(wrapper.updates for wrapper in self.wrappers.values()),
-            "skipped_steps": sum(wrapper.skipped_steps for wrapper in self.wrappers.values()),
-            "micro_batches": self.plan.micro_batches,
-            "seconds": round(self._seconds(), 2),
-            "peak_memory_mib": peak_memory_mib(self._device()),
-        }
-        unshown = ("objective", "higher_is_better", "micro_batches")
-        shown = {name: value for name, value in result.items() if name not in unshown}
-        result |= {"versions": _versions(), "device": str(self._device())}
+        result = result_of(
+            self.metrics,
+            self.wrappers,
+            objective,
+            seed=seed,
+            micro_batches=self.plan.micro_batches,
+            seconds=self._seconds(),
+        )
         write_json(self.folder / FILES["result"], result)
         plot_curves(self.folder / FILES["metrics"], self.folder / FILES["curves"])
         self._write_status("finished")
         files = {what: self.folder / name for what, name in FILES.items() if what != "status"}
+        shown = {name: value for name, value in result.items() if name not in UNSHOWN}
         summary(shown, {"folder": self.folder} | files)
         return self.metrics[objective.name]
 
@@ -216,19 +208,6 @@ class Recorder:
         shown = {"terminal": f"{title}: {FILES['param groups']}"}
         logger.info("%s:\n%s", title, format_table(assignments), extra=shown)
 
-    def _device(self) -> torch.device:
-        return next(iter(self.wrappers.values())).param_groups[0]["params"][0].device
-
-
-def check_some_update(wrappers: Mapping[str, OptimWrapper]) -> None:
-    """Raise ConfigError where every step of a wrapper was skipped, so that nothing was learnt."""
-    for name, wrapper in wrappers.items():
-        if wrapper.skipped_steps and not wrapper.updates:
-            raise ConfigError(
-                f"optim_wrapper.{name}loss_scale: all {wrapper.skipped_steps} steps were skipped, since the "
-                "scaled gradients overflowed. Lower a static scale, leave it dynamic, or use amp_bf16."
-            )
-
 
 def run_checkpoints(folder: Path, keep: int = 1) -> Checkpoints:
     """Return the checkpoints of the run in `folder`.
@@ -239,13 +218,3 @@ def run_checkpoints(folder: Path, keep: int = 1) -> Checkpoints:
     if keep < 1:
         raise ConfigError(f"checkpoint.keep={keep}: it must be 1 or more.")
     return Checkpoints(folder / "checkpoints", folder / FILES["checkpoint"], keep)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "hydra-core", "optwrap"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # a copy of the template under another name
-            continue
-    return versions

@@ -20,9 +20,7 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     """
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed={seed}: it must lie between 0 and 2**63 - 1.")
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    _seed_generators(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
     torch.use_deterministic_algorithms(deterministic)
@@ -35,10 +33,13 @@ def seed_rank(seed: int, ranks: Ranks) -> None:
     Call it when the model is built, which must be the same on all ranks.
     """
     if not ranks.is_first:
-        own = mix(seed, ranks.rank)
-        random.seed(own)
-        np.random.seed(own % 2**32)
-        torch.manual_seed(own)
+        _seed_generators(mix(seed, ranks.rank))
+
+
+def _seed_generators(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def find_device(name: str, ranks: Ranks = ALONE) -> torch.device:

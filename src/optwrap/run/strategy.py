@@ -1,7 +1,6 @@
 """How a model is spread over the ranks of a run: replicated by DDP, or sharded by FSDP2."""
 
 import logging
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim import MultiOptimWrapperConstructor
 from optwrap.optim.blocks import expand_blocks, find_blocks
+from optwrap.optim.params import submodules
 from optwrap.run.ranks import Ranks
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def parallelise(model: nn.Module, run: Any, device: torch.device, ranks: Ranks) 
     if not modules:
         return spread(model, cfg, device, ranks)
     for path in modules:
-        _put(model, path, spread(_submodule(model, path), cfg, device, ranks))
+        model.set_submodule(path, spread(_submodule(model, path), cfg, device, ranks))
     return model
 
 
@@ -122,14 +122,5 @@ def _submodule(model: nn.Module, path: str) -> nn.Module:
     except AttributeError as error:
         raise ConfigError(
             f"strategy.modules: {path!r} names no module of {type(model).__name__}."
-            f"{did_you_mean(path, list(_names(model)))}"
+            f"{did_you_mean(path, submodules(model))}"
         ) from error
-
-
-def _put(model: nn.Module, path: str, module: nn.Module) -> None:
-    if model.get_submodule(path) is not module:
-        model.set_submodule(path, module)
-
-
-def _names(model: nn.Module) -> Iterator[str]:
-    return (name for name, _ in model.named_modules() if name)
