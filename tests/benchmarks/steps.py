@@ -57,22 +57,23 @@ def _step_cases(model: nn.Module, name: str) -> dict[str, Case]:
     }
     ours: Any = build_optim_wrapper(model, config)
     make = getattr(torch.optim, name)
-    groups = [
-        {"params": group["params"], "weight_decay": group["weight_decay"]} for group in ours.optimizer.param_groups
-    ]
-    single = [
-        {"params": [param], "weight_decay": group["weight_decay"]} for group in groups for param in group["params"]
-    ]
+    merged = [(group["params"], group["weight_decay"]) for group in ours.optimizer.param_groups]
+    single = [([param], weight_decay) for params, weight_decay in merged for param in params]
     cases: dict[str, Case] = {
         "ours": ours.step,
-        "fused by hand": make(groups, **kwargs, fused=True).step,
-        "merged": make(groups, **kwargs).step,
-        "group a parameter": make(single, **kwargs).step,
+        "fused by hand": make(_groups(merged), **kwargs, fused=True).step,
+        "merged": make(_groups(merged), **kwargs).step,
+        "group a parameter": make(_groups(single), **kwargs).step,
     }
     if has("mmengine"):
         peer: Any = mmengine_wrapper(model, name)
         cases["mmengine"] = peer.step
     return cases
+
+
+def _groups(settings: list[tuple[list[Tensor], float]]) -> list[dict[str, Any]]:
+    """Return new param groups: an optimizer writes its other options into the dicts that it is given."""
+    return [{"params": params, "weight_decay": weight_decay} for params, weight_decay in settings]
 
 
 def run_clip(timer: Timer) -> list[Table]:

@@ -5,9 +5,10 @@ SGD's momentum buffers without content. Where that would be wrong, or where the 
 step is made by the plain loop.
 """
 
+import contextlib
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
+from optwrap.optim.functional_step import FunctionalStep
 from optwrap.optim.gathered_step import GatheredStep
 from optwrap.optim.layout import PLAIN_TENSORS, Layout, align_strides, prepare, unfit
 from optwrap.optim.norm import norm_of, norm_of_shards
@@ -60,6 +62,7 @@ class FusedKernel:
         self._stepper = stepper(optimizer)
         self._known = isinstance(optimizer, tuple(_DEVICES))
         self._layout: Layout | None = None
+        self._functional: FunctionalStep | None = None
         self._compiled: Callable[[], Any] | None = None
         self._has_stepped = False
         self._said: set[str] = set()
@@ -82,8 +85,8 @@ class FusedKernel:
 
     def grads(self) -> list[Tensor] | None:
         """Return the gradients (of sharded ones the shards) if the fused kernel may make this step, else None."""
-        layout = self._layout
-        if layout is not None and layout.is_of(self.optimizer):
+        layout, functional = self._layout, self._functional
+        if layout is not None and layout.is_of(self.optimizer) and (functional is None or functional.is_current()):
             grads = layout.grads()
             if grads is not None:
                 return grads
@@ -100,7 +103,7 @@ class FusedKernel:
         # Held until the step is over: to let go of the gradients' Python objects and take them again takes time.
         grads = self.grads() if self._layout is not None and not kwargs else None
         if grads is not None:
-            self._stepper.step()
+            self.step_with(grads)
         elif self._compiled is not None and self._has_stepped and not kwargs:
             self._compiled()
         elif not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
@@ -108,23 +111,24 @@ class FusedKernel:
         elif kwargs:
             self._say("a closure computes the gradients inside the step")
             self._step_unfused(**kwargs)
-        elif self.grads() is None:
-            self._step_unfused()
         else:
-            self._stepper.step()
+            grads = self.grads()
+            if grads is None:
+                self._step_unfused()
+            else:
+                self.step_with(grads)
         self._has_stepped = True
 
-    def scaled_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
-        """Step after `grads`: divide the gradients by `grad_scale` (float32), do nothing if `found_inf` is 1."""
-        if grad_scale is None and found_inf is None:
-            self._stepper.step()
+    def step_with(
+        self, grads: list[Tensor], grad_scale: Tensor | None = None, found_inf: Tensor | None = None
+    ) -> None:
+        """Step with what `grads` has just returned, divided by `grad_scale` (float32), unless `found_inf` is 1."""
+        if self._functional is not None and not self._functional.gives_way:
+            self._functional(grads, grad_scale, found_inf)
             return
-        optimizer: Any = self.optimizer
-        optimizer.grad_scale, optimizer.found_inf = grad_scale, found_inf
-        try:
+        with _scaled(self.optimizer, grad_scale, found_inf):
             self._stepper.step()
-        finally:
-            del optimizer.grad_scale, optimizer.found_inf
+        self._functional = FunctionalStep.of(self.optimizer)  # the step has created what state there was not
 
     def compile(self, **kwargs: Any) -> None:
         """Compile the plain loop, which torch.compile fuses by itself; fused kernels are opaque to it.
@@ -140,7 +144,7 @@ class FusedKernel:
             group["lr"] = torch.as_tensor(group["lr"])
             if group.get("fused"):
                 group["fused"] = False
-        self._layout = None
+        self._forget()
         # The class's own step: schedulers replace the optimizer's by one that dynamo does not trace. The first
         # step is not compiled: it creates the state.
         self._compiled = torch.compile(partial(type(self.optimizer).step, self.optimizer), **kwargs)
@@ -151,6 +155,7 @@ class FusedKernel:
             {name: group[name] for name in ("fused", "foreach") if name in group}
             for group in self.optimizer.param_groups
         ]
+        self._forget()  # else the old state would stay in memory beside the new
         if "param_groups" in state_dict:  # those of a HybridOptimizer's parts come here one by one
             # Sharded before it is copied: whole, it may not fit.
             state_dict = copy.deepcopy(place_state(self.optimizer, state_dict))
@@ -161,7 +166,7 @@ class FusedKernel:
 
     def _look(self) -> list[Tensor] | None:
         """Look at every parameter, make its state ready, and remember what was found."""
-        self._layout = None
+        self._forget()
         groups = [group for group in self.optimizer.param_groups if group["fused"]]
         params = [param for group in groups for param in group["params"]]
         reason = unfit(params)
@@ -174,8 +179,11 @@ class FusedKernel:
         self._layout = Layout.of(self.optimizer, params)
         return self._layout.grads()
 
+    def _forget(self) -> None:
+        self._layout = self._functional = None
+
     def _step_unfused(self, **kwargs: Any) -> None:
-        self._layout = None  # the plain loop may create state
+        self._forget()  # the plain loop may create state
         with unfused(self.optimizer):
             self._stepper.step(**kwargs)
 
@@ -183,3 +191,16 @@ class FusedKernel:
         if reason not in self._said:
             self._said.add(reason)
             logger.info("%s steps without its fused kernel where %s.", type(self.optimizer).__name__, reason)
+
+
+@contextlib.contextmanager
+def _scaled(optimizer: Any, grad_scale: Tensor | None, found_inf: Tensor | None) -> Iterator[None]:
+    """Let the optimizer's step divide the gradients and do nothing after an overflow, as GradScaler does."""
+    if grad_scale is None and found_inf is None:
+        yield
+        return
+    optimizer.grad_scale, optimizer.found_inf = grad_scale, found_inf
+    try:
+        yield
+    finally:
+        del optimizer.grad_scale, optimizer.found_inf

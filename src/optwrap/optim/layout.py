@@ -41,7 +41,7 @@ class Layout:
     """Where parameters lay when everything was looked at; only what may change since is compared in a step."""
 
     groups: list[dict[str, Any]]
-    lists: list[list[Tensor]]  # their parameters; kept, so that no new list takes the identity of an old one
+    members: list[Tensor]  # all their parameters
     traits: list[tuple[Any, ...]]
     state: object
     params: list[Tensor]
@@ -58,7 +58,7 @@ class Layout:
         present = [param for param in params if param.grad is not None]
         return cls(
             groups=list(optimizer.param_groups),
-            lists=[group["params"] for group in optimizer.param_groups],
+            members=_members(optimizer),
             traits=[_traits(group) for group in optimizer.param_groups],
             state=optimizer.state,
             params=present,
@@ -78,6 +78,7 @@ class Layout:
             and len(groups) == len(self.groups)
             and all(map(is_, groups, self.groups))
             and [_traits(group) for group in groups] == self.traits
+            and all(map(is_, _members(optimizer), self.members))
         )
 
     def grads(self) -> list[Tensor] | None:
@@ -99,7 +100,11 @@ class Layout:
 
 
 def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:
-    return id(group["params"]), len(group["params"]), group["fused"], bool(group.get("momentum"))
+    return len(group["params"]), group["fused"], bool(group.get("momentum"))
+
+
+def _members(optimizer: Optimizer) -> list[Tensor]:
+    return [param for group in optimizer.param_groups for param in group["params"]]
 
 
 def unfit(params: Sequence[Tensor]) -> str | None:

@@ -70,7 +70,7 @@ class OnePass:
         decide = self._decide_on_host if on_host else self._decide_on_device
         divisor, skipped = decide(norm, clip, factor, scaling)
         if skipped is not True:
-            self._kernel.scaled_step(divisor, skipped if isinstance(skipped, Tensor) else None)
+            self._kernel.step_with(grads, divisor, skipped if isinstance(skipped, Tensor) else None)
         return skipped
 
     def _decide_on_host(

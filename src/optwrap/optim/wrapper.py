@@ -13,6 +13,7 @@ from optwrap.optim.assignment import Assignment
 from optwrap.optim.clip import parse_clip_grad
 from optwrap.optim.counts import StepCounts
 from optwrap.optim.finish import Finish
+from optwrap.optim.functional_step import zero_grad
 from optwrap.optim.hyperparameters import lr_of, momentum_of
 from optwrap.optim.sync import ParallelModules, check_averaged, no_sync, set_fsdp2_sync
 
@@ -175,7 +176,7 @@ class OptimWrapper:
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Zero the gradients, as `optimizer.zero_grad(**kwargs)`."""
-        self.optimizer.zero_grad(**kwargs)
+        zero_grad(self.optimizer, **kwargs)
         self._window.clear()
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
