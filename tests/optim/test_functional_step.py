@@ -1,7 +1,9 @@
 """The lists of a step are gathered once: whatever changes between two steps must be noticed."""
 
+import copy
 import functools
 import gc
+import pickle
 import types
 import warnings
 import weakref
@@ -11,13 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from optwrap.optim import AmpOptimWrapper, OptimWrapper
 
 KINDS = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
-ARGS = {SGD: {"lr": 0.1, "momentum": 0.9}, Adam: {"lr": 0.1}, AdamW: {"lr": 0.1}}
+ARGS = {SGD: {"lr": 0.1, "momentum": 0.9}, Adam: {"lr": 0.1}, AdamW: {"lr": 0.1}, Adagrad: {"lr": 0.1}}
 
 
 def weights():
@@ -105,6 +107,25 @@ def loaded_state(optimizer, step):
         optimizer.load_state_dict(state)
 
 
+def state_that_lies_elsewhere(optimizer, step):
+    if step == 3:
+        for state in optimizer.state.values():
+            for name in state.keys() - {"step"}:
+                state[name].data = state[name].data * 0.5
+
+
+def state_of_another_parameter(optimizer, step):
+    if step == 3:
+        first, second = optimizer.param_groups[0]["params"]
+        optimizer.state[first] = optimizer.state.pop(second)
+        optimizer.state[second] = {name: value * 0.5 for name, value in optimizer.state[first].items()}
+
+
+def a_note_in_the_state(optimizer, step):
+    if step == 3:
+        optimizer.state["note"] = 1
+
+
 def parameters_exchanged_in_place(optimizer, step):
     if step == 3:
         first, second = (group["params"] for group in optimizer.param_groups)
@@ -130,6 +151,8 @@ CHANGES = [
     replaced_state,
     replaced_dicts_of_state,
     cleared_state,
+    state_that_lies_elsewhere,
+    state_of_another_parameter,
     loaded_state,
     parameters_exchanged_in_place,
     parameter_that_joins_another_group,
@@ -147,26 +170,97 @@ def test_a_change_between_two_steps_is_noticed(kind, change):
         assert not all(map(torch.equal, theirs[0], unchanged[0]))
 
 
-def test_an_option_that_lacks_its_state_is_torchs_own_error():
-    def amsgrad(optimizer, step):
-        optimizer.param_groups[0]["amsgrad"] = step == 3
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_what_is_no_parameters_state_is_left_alone(kind):
+    ours, theirs = (trained(kind, change, wrap=True) for change in (a_note_in_the_state, nothing))
+    assert ours[1].pop("note") == 1
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
-    with pytest.raises(KeyError, match="max_exp_avg_sq"):
-        trained(Adam, amsgrad, wrap=True)
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"amsgrad": True}, "max_exp_avg_sq"),
+        ({"differentiable": True}, "differentiable"),
+        ({"foreach": True, "lr": torch.tensor(0.1)}, "lr as a Tensor is not supported"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_torchs_own_error(change, error):
+    def between(optimizer, step):
+        if step == 4:
+            optimizer.param_groups[0].update(change)
+
+    for wrap in (True, False):
+        with pytest.raises((KeyError, RuntimeError), match=error):
+            trained(Adam, between, wrap)
 
 
-def test_state_of_other_strides_is_laid_out_anew():
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("kind", [SGD, AdamW, Adagrad])
+def test_state_of_other_strides_is_laid_out_anew(kind, hooked):
     def train(fused):
         weight = nn.Parameter(torch.linspace(-1, 1, 48).reshape(4, 3, 2, 2).to(memory_format=torch.channels_last))
-        wrapper = OptimWrapper(SGD([weight], **ARGS[SGD], fused=fused))
-        for step in range(5):
+        wrapper = OptimWrapper(kind([weight], **ARGS[kind], fused=fused))
+        if hooked:
+            wrapper.optimizer.register_step_post_hook(lambda *_: None)
+        for step in range(6):
             fill([weight], step)
             weight.grad = weight.grad.to(memory_format=torch.channels_last)
-            if step == 3:
-                state = wrapper.optimizer.state[weight]
-                state["momentum_buffer"] = state["momentum_buffer"].contiguous()
+            state = wrapper.optimizer.state[weight]
+            if step == 2:
+                state.update({name: value.contiguous() for name, value in state.items()})
+            if step == 4:
+                for value in state.values():
+                    value.data = value.data.contiguous()
             wrapper.step()
         return weight.detach()
+
+    torch.testing.assert_close(train(None), train(False))
+
+
+def test_a_momentum_that_was_taken_away_begins_anew():
+    def train(fused):
+        params = weights()
+        wrapper = OptimWrapper(SGD(params, **ARGS[SGD], fused=fused))
+        for step in range(5):
+            fill(params, step)
+            if step == 3:
+                wrapper.optimizer.state[params[0]]["momentum_buffer"] = None
+            wrapper.step()
+        return [param.detach() for param in params]
+
+    torch.testing.assert_close(train(None), train(False))
+
+
+@pytest.mark.parametrize(("first", "second"), [(SGD, AdamW), (AdamW, SGD)])
+def test_groups_that_another_optimizer_was_given_too(first, second):
+    """Each of the two writes its options into them."""
+
+    def train(wrap):
+        params = weights()
+        groups = [{"params": params}]
+        first(groups, **ARGS[first])
+        optimizer = second(groups, **ARGS[second])
+        stepper = OptimWrapper(optimizer) if wrap else optimizer
+        for step in range(4):
+            fill(params, step)
+            stepper.step()
+        return [param.detach() for param in params]
+
+    torch.testing.assert_close(train(True), train(False))
+
+
+def test_a_parameter_that_a_group_holds_twice():
+    def train(fused):
+        params = weights()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of it
+            optimizer = SGD([*params, params[0]], **ARGS[SGD], fused=fused)
+        wrapper = OptimWrapper(optimizer)
+        for step in range(4):
+            fill(params, step)
+            wrapper.step()
+        return [param.detach() for param in params]
 
     torch.testing.assert_close(train(None), train(False))
 
@@ -251,6 +345,35 @@ def test_a_step_that_someone_replaced_on_the_class_is_called_in_each_step(monkey
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("amp", [False, True])
+def test_a_step_that_someone_replaced_finds_finished_gradients(amp):
+    seen = []
+    params = weights()
+    optimizer = SGD(params, **ARGS[SGD])
+    if amp:
+        wrapper = AmpOptimWrapper(optimizer, clip_grad={"max_norm": 0.1}, dtype="float16")
+    else:
+        wrapper = OptimWrapper(optimizer, clip_grad={"max_norm": 0.1})
+    optimizer.step = lambda: seen.append(torch.cat([param.grad for param in params]).norm().item())
+    for _ in range(3):
+        wrapper.update_params(sum(param.sum() for param in params))
+    assert seen == [pytest.approx(0.1, rel=1e-3)] * 3
+
+
+def test_an_optimizer_that_becomes_another_class():
+    calls = []
+
+    class Own(SGD):
+        def _init_group(self, *args):
+            calls.append(1)
+            return super()._init_group(*args)
+
+    wrapper, step = stepping()
+    wrapper.optimizer.__class__ = Own
+    step()
+    assert calls == [1]
+
+
 def test_a_schedule_that_comes_later_sees_the_steps():
     wrapper, step = stepping()
     schedule = StepLR(wrapper.optimizer, 1)
@@ -271,29 +394,67 @@ def test_a_profiler_finds_torchs_own_records(kind):
     assert {f"Optimizer.step#{kind.__name__}.step", f"Optimizer.zero_grad#{kind.__name__}.zero_grad"} <= names
 
 
-def test_a_loaded_state_does_not_keep_the_old_one_in_memory():
-    wrapper, _ = stepping()
-    state = next(iter(wrapper.optimizer.state.values()))
-    old = weakref.ref(state["momentum_buffer"])
-    del state
+def clear(wrapper):
+    wrapper.optimizer.state.clear()
+
+
+def load(wrapper):
     wrapper.load_state_dict(wrapper.state_dict())
+
+
+def load_past_the_wrapper(wrapper):
+    wrapper.optimizer.load_state_dict(copy.deepcopy(wrapper.optimizer.state_dict()))
+
+
+def replace(wrapper):
+    for state in wrapper.optimizer.state.values():
+        state.update({name: value.clone() for name, value in state.items()})
+
+
+@pytest.mark.parametrize("change", [clear, load, load_past_the_wrapper, replace])
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_state_that_was_replaced_leaves_memory_at_once(kind, change):
+    wrapper, _ = stepping(kind=kind)
+    old = [weakref.ref(value) for state in wrapper.optimizer.state.values() for value in state.values()]
+    change(wrapper)
     gc.collect()
-    assert old() is None
+    assert [reference() for reference in old] == [None] * len(old)
 
 
-def test_a_scale_that_a_gradscaler_left_is_heeded():
+def test_a_wrapper_with_a_schedule_can_be_pickled_and_copied():
+    wrapper, step = stepping()
+    StepLR(wrapper.optimizer, 1)
+    for _ in range(3):
+        step()
+    for copied in (lambda each: pickle.loads(pickle.dumps(each)), copy.deepcopy):
+        other = copied(wrapper)
+        params = other.param_groups[0]["params"]
+        for seed in range(3):
+            for each, own in ((other, params), (wrapper, wrapper.param_groups[0]["params"])):
+                fill(own, seed)
+                each.step()
+        torch.testing.assert_close(params, wrapper.param_groups[0]["params"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("clip_grad", CLIPS)
+@pytest.mark.parametrize(
+    "told", [{"grad_scale": torch.tensor(4.0)}, {"found_inf": torch.tensor(1.0)}, {"found_inf": torch.tensor(0.0)}]
+)
+def test_what_a_gradscaler_told_the_optimizer_is_heeded(told, clip_grad):
     results = []
     for ours in (True, False):
-        wrapper, step = stepping()
+        wrapper, step = stepping(clip_grad)
         params = wrapper.param_groups[0]["params"]
-        wrapper.optimizer.grad_scale, wrapper.optimizer.found_inf = torch.tensor(4.0), torch.tensor(0.0)
+        vars(wrapper.optimizer).update(told)
         if ours:
             step()
         else:
             fill(params, 0)
+            if clip_grad is not None:
+                torch.nn.utils.clip_grad_norm_(params, **clip_grad)
             wrapper.optimizer.step()
         results.append([param.detach() for param in params])
-    torch.testing.assert_close(*results, rtol=0, atol=0)
+    torch.testing.assert_close(*results)
 
 
 def test_an_overflow_moves_neither_parameters_nor_state_in_a_later_step():
@@ -323,17 +484,26 @@ def test_gradients_are_dropped_or_zeroed_as_asked():
     assert all(param.grad is None for param in params)
 
 
-def test_a_zero_grad_of_the_users_own_is_called():
-    calls = []
+def keeps(self, set_to_none=False):
+    Optimizer.zero_grad(self, set_to_none)
 
-    class Own(SGD):
-        def zero_grad(self, set_to_none=True):
-            calls.append(set_to_none)
-            super().zero_grad(set_to_none)
 
-    wrapper = OptimWrapper(Own(weights(), lr=0.1))
-    wrapper.zero_grad()
-    plain, _ = stepping()
-    plain.optimizer.zero_grad = lambda set_to_none: calls.append("replaced")
-    plain.zero_grad()
-    assert calls == [True, "replaced"]
+def takes_nothing(self):
+    Optimizer.zero_grad(self, set_to_none=False)
+
+
+def takes_more(self, set_to_none=False, *, optimizer=None):
+    Optimizer.zero_grad(self, set_to_none)
+
+
+@pytest.mark.parametrize("own", [keeps, takes_nothing, takes_more])
+@pytest.mark.parametrize("where", ["subclass", "instance"])
+def test_a_zero_grad_of_the_users_own_is_called_as_it_is(own, where):
+    params = weights()
+    fill(params, 0)
+    kind = type("Own", (SGD,), {"zero_grad": own}) if where == "subclass" else SGD
+    wrapper = OptimWrapper(kind(params, lr=0.1))
+    if where == "instance":
+        wrapper.optimizer.zero_grad = types.MethodType(own, wrapper.optimizer)
+    wrapper.zero_grad(**({"optimizer": None} if own is takes_more else {}))
+    assert all(torch.equal(param.grad, torch.zeros_like(param)) for param in params)

@@ -1,207 +1,143 @@
-"""Steps by torch's functional optimizers, with lists that are gathered once.
+"""Steps by torch's functional optimizers, and zeroes gradients, without what `Optimizer` does around them.
 
-`Optimizer.step` gathers parameters, gradients and state anew in every step, which takes most of the time that a
-step of a small model takes.
+`Optimizer.step` gathers parameters and state anew in every step, and opens a profiler's record, as `zero_grad`
+does. For a small model that is most of the time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import is_, itemgetter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import profiler
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.adam import adam
-from torch.optim.sgd import sgd
+from torch.optim import adam as adam_module
+from torch.optim import sgd as sgd_module
 
-from optwrap.optim.sharded_step import has_hooks
+from optwrap.optim.layout import KnownState
+from optwrap.optim.own_step import is_intercepted, is_profiled, is_replaced, is_scaled
 from optwrap.optim.sharding import is_sharded
 
-_State = Mapping[str, list[Any]]
-_ZERO_GRAD = Optimizer.zero_grad
-
-
-@dataclass(frozen=True)
-class _Gathered:
-    """A param group, its parameters that have a gradient, and their state: as dicts, and by name."""
-
-    options: dict[str, Any]
-    params: list[Tensor]
-    dicts: list[dict[str, Any]]
-    values: dict[str, list[Any]]
-
-    def is_current(self) -> bool:
-        """Whether the state that a step needs is made of the tensors that were gathered."""
-        return _state_names(self.options) == tuple(self.values) and all(
-            all(map(is_, map(itemgetter(name), self.dicts), values)) for name, values in self.values.items()
-        )
+_Places = dict[str, list[int]]
 
 
 class FunctionalStep:
-    """The step of an SGD, Adam or AdamW whose every group is fused, as one call a param group.
+    """The step of a fused SGD, Adam or AdamW, as one call a param group.
 
-    Whoever replaces the optimizer's own step, hooks into it or watches it gets it: `of` then returns None, or
-    `is_current` is False, or `gives_way` True.
+    It knows where each parameter's state stands among all tensors of the optimizer's, and holds as long as those
+    and the param groups stay what they are.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, state: KnownState) -> None:
         self._optimizer = optimizer
-        self._step = _steps_of(optimizer)
-        self._states = list(optimizer.state.values())
-        self._groups = [_gather(optimizer, group) for group in optimizer.param_groups]
-        self._on_cuda = any(param.is_cuda for group in self._groups for param in group.params)
+        self._call = _sgd if type(optimizer) is SGD else _adam
+        self._type = type(optimizer)
+        self._state = state
+        self._groups: list[tuple[dict[str, Any], list[Tensor], _Places]] = []
+        numbers = state.numbers()
+        for group in optimizer.param_groups:
+            params = [param for param in group["params"] if param.grad is not None]
+            names = _state_names(optimizer, group)
+            places = {name: [numbers[param, name] for param in params] for name in names}
+            self._groups.append((group, params, places))
+        self._on_cuda = any(param.is_cuda for _, params, _ in self._groups for param in params)
 
     @classmethod
-    def of(cls, optimizer: Optimizer) -> "FunctionalStep | None":
-        """Gather what the optimizer's next steps need, once it has made one; None where its own step is needed."""
+    def of(cls, optimizer: Optimizer, state: KnownState) -> "FunctionalStep | None":
+        """Make the step of an optimizer that has stepped; None where its own is needed."""
         groups = optimizer.param_groups
         suited = (
-            type(optimizer) in _FUNCTIONAL
-            and all(group["fused"] for group in groups)
+            type(optimizer) in (SGD, Adam, AdamW)
+            and not is_intercepted(optimizer)
+            and all(group["fused"] and not group["foreach"] and not group["differentiable"] for group in groups)
             and not is_sharded([param for group in groups for param in group["params"]])
-            and all(map(_is_of_torch, _steps_of(optimizer)))
-            and not has_hooks(optimizer)
         )
-        return cls(optimizer) if suited else None
-
-    def is_current(self) -> bool:
-        """Whether the optimizer's state and its step are those that it had, and no hook waits for the step."""
-        optimizer = self._optimizer
-        try:
-            return (
-                len(optimizer.state) == len(self._states)
-                and all(map(is_, optimizer.state.values(), self._states))
-                and all(group.is_current() for group in self._groups)
-                and _steps_of(optimizer) == self._step
-                and not has_hooks(optimizer)
-            )
-        except KeyError:  # a part of the state was taken away
-            return False
+        return cls(optimizer, state) if suited else None
 
     @property
     def gives_way(self) -> bool:
         """Whether this one step must be the optimizer's own.
 
-        A profiler looks for it, CUDA records a graph, which it checks, or a GradScaler has told it of a scale.
+        Someone hooked into it or replaced it, a profiler looks for it, a GradScaler has told it something, or
+        CUDA records a graph, which it checks.
         """
+        optimizer = self._optimizer
         return (
-            _is_profiled()
-            or "grad_scale" in vars(self._optimizer)
+            type(optimizer) is not self._type
+            or is_intercepted(optimizer)
+            or is_profiled()
+            or is_scaled(optimizer)
             or (self._on_cuda and torch.cuda.is_current_stream_capturing())
         )
 
     @torch.no_grad()
     def __call__(self, grads: Sequence[Tensor], grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
-        """Step with the gradients of all groups, in order, as the optimizer would with these attributes."""
-        call, start = _FUNCTIONAL[type(self._optimizer)], 0
-        for group in self._groups:
-            end = start + len(group.params)
-            call(group.options, group.params, grads[start:end], group.values, grad_scale, found_inf)
+        """Step with the gradients of all groups, in order, divided by `grad_scale`, unless `found_inf` is 1."""
+        tensors = self._state.tensors()
+        scaling = {"grad_scale": grad_scale, "found_inf": found_inf}
+        start = 0
+        for group, params, places in self._groups:
+            end = start + len(params)
+            state = {name: [tensors[number] for number in numbers] for name, numbers in places.items()}
+            self._call(group, params, grads[start:end], state, scaling)
             start = end
+        if "step" in vars(self._optimizer):  # a scheduler's, which makes a note of steps
+            self._optimizer._opt_called = True  # type: ignore[attr-defined]
 
 
-def zero_grad(optimizer: Optimizer, set_to_none: bool = True) -> None:
-    """Do what `optimizer.zero_grad` does, and no more where it would only set every gradient to None.
-
-    What that adds is a record for profilers, which takes longer than the rest.
-    """
-    replaced = type(optimizer).zero_grad is not _ZERO_GRAD or "zero_grad" in vars(optimizer)
-    if replaced or not set_to_none or _is_profiled():
-        optimizer.zero_grad(set_to_none)
+def zero_grad(optimizer: Optimizer, /, **kwargs: Any) -> None:
+    """Do what `optimizer.zero_grad(**kwargs)` does, and no more where that is to set every gradient to None."""
+    if kwargs or is_replaced(optimizer, "zero_grad") or is_profiled():
+        optimizer.zero_grad(**kwargs)
         return
     for group in optimizer.param_groups:
         for param in group["params"]:
             param.grad = None
 
 
-def _is_profiled() -> bool:
-    return profiler._is_profiler_enabled
-
-
-def _gather(optimizer: Optimizer, group: dict[str, Any]) -> _Gathered:
-    params = [param for param in group["params"] if param.grad is not None]
-    names = _state_names(group)
-    dicts = [optimizer.state[param] for param in params] if names else []
-    return _Gathered(group, params, dicts, {name: [state[name] for state in dicts] for name in names})
-
-
-def _state_names(group: Mapping[str, Any]) -> tuple[str, ...]:
-    if "betas" not in group:
+def _state_names(optimizer: Optimizer, group: dict[str, Any]) -> tuple[str, ...]:
+    if type(optimizer) is SGD:
         return ("momentum_buffer",) if group["momentum"] else ()
     return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()), "step")
 
 
 def _sgd(
-    options: Mapping[str, Any],
-    params: list[Tensor],
-    grads: Sequence[Tensor],
-    state: _State,
-    grad_scale: Tensor | None,
-    found_inf: Tensor | None,
+    group: dict[str, Any], params: list[Tensor], grads: Any, state: dict[str, list[Any]], scaling: dict[str, Any]
 ) -> None:
-    sgd(
+    sgd_module.sgd(
         params,
-        grads,  # type: ignore[arg-type]
+        grads,
         state.get("momentum_buffer", []),
         fused=True,
-        grad_scale=grad_scale,
-        found_inf=found_inf,
-        weight_decay=options["weight_decay"],
-        momentum=options["momentum"],
-        lr=options["lr"],
-        dampening=options["dampening"],
-        nesterov=options["nesterov"],
-        maximize=options["maximize"],
+        weight_decay=group["weight_decay"],
+        momentum=group["momentum"],
+        lr=group["lr"],
+        dampening=group["dampening"],
+        nesterov=group["nesterov"],
+        maximize=group["maximize"],
+        **scaling,
     )
 
 
 def _adam(
-    options: Mapping[str, Any],
-    params: list[Tensor],
-    grads: Sequence[Tensor],
-    state: _State,
-    grad_scale: Tensor | None,
-    found_inf: Tensor | None,
+    group: dict[str, Any], params: list[Tensor], grads: Any, state: dict[str, list[Any]], scaling: dict[str, Any]
 ) -> None:
-    beta1, beta2 = options["betas"]
-    adam(
+    beta1, beta2 = group["betas"]
+    adam_module.adam(
         params,
-        grads,  # type: ignore[arg-type]
+        grads,
         state["exp_avg"],
         state["exp_avg_sq"],
         state.get("max_exp_avg_sq", []),
         state["step"],
         fused=True,
-        capturable=options["capturable"],
-        grad_scale=grad_scale,
-        found_inf=found_inf,
-        decoupled_weight_decay=options["decoupled_weight_decay"],
-        amsgrad=options["amsgrad"],
+        capturable=group["capturable"],
+        decoupled_weight_decay=group["decoupled_weight_decay"],
+        amsgrad=group["amsgrad"],
         beta1=beta1,
         beta2=beta2,
-        lr=options["lr"],
-        weight_decay=options["weight_decay"],
-        eps=options["eps"],
-        maximize=options["maximize"],
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=group["maximize"],
+        **scaling,
     )
-
-
-_FUNCTIONAL = {SGD: _sgd, Adam: _adam, AdamW: _adam}
-
-
-def _steps_of(optimizer: Optimizer) -> tuple[Any, ...]:
-    """Return the step of the optimizer's class, and what stands before it on this one, such as a scheduler's."""
-    own = vars(optimizer).get("step")
-    return (type(optimizer).step,) if own is None else (type(optimizer).step, own)
-
-
-def _is_of_torch(step: Callable[..., Any] | None) -> bool:
-    """Whether torch alone has wrapped a step: its profiler and its schedulers do."""
-    while step is not None:
-        # Unlike the name and the module, a wrapper does not copy the globals of what it wraps.
-        if not getattr(step, "__globals__", {}).get("__name__", "").startswith("torch."):
-            return False
-        step = getattr(step, "__wrapped__", None)
-    return True

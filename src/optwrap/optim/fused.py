@@ -18,7 +18,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
 from optwrap.optim.functional_step import FunctionalStep
 from optwrap.optim.gathered_step import GatheredStep
-from optwrap.optim.layout import PLAIN_TENSORS, Layout, align_strides, prepare, unfit
+from optwrap.optim.layout import PLAIN_TENSORS, KnownState, Layout, align_strides, prepare, unfit
 from optwrap.optim.norm import norm_of, norm_of_shards
 from optwrap.optim.sharded_state import place_state
 from optwrap.optim.sharded_step import stepper, unfused
@@ -62,6 +62,7 @@ class FusedKernel:
         self._stepper = stepper(optimizer)
         self._known = isinstance(optimizer, tuple(_DEVICES))
         self._layout: Layout | None = None
+        self._state: KnownState | None = None
         self._functional: FunctionalStep | None = None
         self._compiled: Callable[[], Any] | None = None
         self._has_stepped = False
@@ -85,8 +86,8 @@ class FusedKernel:
 
     def grads(self) -> list[Tensor] | None:
         """Return the gradients (of sharded ones the shards) if the fused kernel may make this step, else None."""
-        layout, functional = self._layout, self._functional
-        if layout is not None and layout.is_of(self.optimizer) and (functional is None or functional.is_current()):
+        layout, state = self._layout, self._state
+        if layout is not None and layout.is_of(self.optimizer) and (state is None or state.is_current()):
             grads = layout.grads()
             if grads is not None:
                 return grads
@@ -128,7 +129,10 @@ class FusedKernel:
             return
         with _scaled(self.optimizer, grad_scale, found_inf):
             self._stepper.step()
-        self._functional = FunctionalStep.of(self.optimizer)  # the step has created what state there was not
+        if self._state is None:
+            self._state = KnownState(self.optimizer)  # the step has created what was missing
+        elif self._functional is None:
+            self._functional = FunctionalStep.of(self.optimizer, self._state)
 
     def compile(self, **kwargs: Any) -> None:
         """Compile the plain loop, which torch.compile fuses by itself; fused kernels are opaque to it.
@@ -179,8 +183,12 @@ class FusedKernel:
         self._layout = Layout.of(self.optimizer, params)
         return self._layout.grads()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is known of tensors and their addresses holds for this process and these objects.
+        return vars(self) | {"_layout": None, "_state": None, "_functional": None}
+
     def _forget(self) -> None:
-        self._layout = self._functional = None
+        self._layout = self._state = self._functional = None
 
     def _step_unfused(self, **kwargs: Any) -> None:
         self._forget()  # the plain loop may create state

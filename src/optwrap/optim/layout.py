@@ -1,13 +1,14 @@
 """How parameters, gradients and optimizer state lie in memory, and whether a fused kernel may walk them."""
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, is_
+from operator import attrgetter, call, is_
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from optwrap.optim.sharding import Spread, is_sharded, shard_of, shards_of, spread, spread_alike
 
@@ -29,7 +30,7 @@ def is_dense(tensor: Tensor) -> bool:
 def align_strides(optimizer: Optimizer) -> None:
     """Lay state out as its parameters are: fused CPU kernels walk both as flat memory."""
     for param, state in optimizer.state.items():
-        for name, value in state.items():
+        for name, value in state.items() if isinstance(param, Tensor) else ():
             if not isinstance(value, Tensor) or value.shape != param.shape:
                 continue
             if shard_of(value).stride() != shard_of(param).stride():
@@ -43,7 +44,6 @@ class Layout:
     groups: list[dict[str, Any]]
     members: list[Tensor]  # all their parameters
     traits: list[tuple[Any, ...]]
-    state: object
     params: list[Tensor]
     absent: list[Tensor]  # parameters that had no gradient
     addresses: list[int]
@@ -60,7 +60,6 @@ class Layout:
             groups=list(optimizer.param_groups),
             members=_members(optimizer),
             traits=[_traits(group) for group in optimizer.param_groups],
-            state=optimizer.state,
             params=present,
             absent=[param for param in params if param.grad is None],
             addresses=[shard_of(param).data_ptr() for param in present],
@@ -71,11 +70,10 @@ class Layout:
         )
 
     def is_of(self, optimizer: Optimizer) -> bool:
-        """Whether param groups and state are still those that were looked at."""
+        """Whether the param groups are still those that were looked at."""
         groups = optimizer.param_groups
         return (
-            self.state is optimizer.state
-            and len(groups) == len(self.groups)
+            len(groups) == len(self.groups)
             and all(map(is_, groups, self.groups))
             and [_traits(group) for group in groups] == self.traits
             and all(map(is_, _members(optimizer), self.members))
@@ -100,15 +98,52 @@ class Layout:
 
 
 def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:
-    return len(group["params"]), group["fused"], bool(group.get("momentum"))
+    get = group.get
+    needs = not get("momentum"), not get("amsgrad"), not get("foreach"), not get("differentiable")
+    return len(group["params"]), group["fused"], needs
 
 
 def _members(optimizer: Optimizer) -> list[Tensor]:
     return [param for group in optimizer.param_groups for param in group["params"]]
 
 
+class KnownState:
+    """The tensors that make the state of an optimizer which has stepped; it keeps none of them in memory."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._params = list(optimizer.state)
+        tensors = self.tensors()
+        self._references = list(map(weakref.ref, tensors))
+        self._addresses = list(map(Tensor.data_ptr, tensors))  # 0 of a DTensor
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors of the state, in order."""
+        states = [state for param, state in self._optimizer.state.items() if isinstance(param, Tensor)]
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+    def numbers(self) -> dict[tuple[Tensor, str], int]:
+        """Return where in `tensors` each parameter's state of each name stands."""
+        states = [(param, state) for param, state in self._optimizer.state.items() if isinstance(param, Tensor)]
+        keys = [(param, name) for param, state in states for name in state if isinstance(state[name], Tensor)]
+        return {key: number for number, key in enumerate(keys)}
+
+    def is_current(self) -> bool:
+        """Whether each tensor belongs to the parameter that it did, and lies where it did."""
+        state, tensors = self._optimizer.state, self.tensors()
+        return (
+            len(state) == len(self._params)
+            and len(tensors) == len(self._references)
+            and all(map(is_, state, self._params))
+            and all(map(is_, tensors, map(call, self._references)))
+            and list(map(Tensor.data_ptr, tensors)) == self._addresses
+        )
+
+
 def unfit(params: Sequence[Tensor]) -> str | None:
     """Return why a fused kernel may not touch the parameters and gradients as they lie, or None."""
+    if len(set(map(id, params))) < len(params):
+        return "a parameter is there twice"
     for whole in params:
         if whole.grad is None:
             continue
@@ -128,11 +163,13 @@ def unfit(params: Sequence[Tensor]) -> str | None:
 
 def prepare(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
     """Make the state of a group ready for the fused kernel; return why it cannot be, or None."""
+    # Groups made for one optimizer and given to another keep the options of both.
+    has_momentum = isinstance(optimizer, SGD) and bool(group["momentum"])
     for param in group["params"]:
         if param.grad is None:
             continue
-        state = optimizer.state[param] if group.get("momentum") or param in optimizer.state else {}
-        if group.get("momentum") and state.get("momentum_buffer") is None:
+        state = optimizer.state[param] if has_momentum or param in optimizer.state else {}
+        if has_momentum and state.get("momentum_buffer") is None:
             if group["dampening"]:  # the first gradient enters the buffer undamped
                 return "a parameter with dampened momentum has its first gradient"
             # As the kernel makes it, a skipped first step would leave it without content.

@@ -12,7 +12,7 @@ from torch import Tensor
 from optwrap.optim.clip import ClipNorm, ClipValue
 from optwrap.optim.fused import FusedKernel
 from optwrap.optim.loss_scaling import LossScaling
-from optwrap.optim.sharded_step import has_hooks
+from optwrap.optim.own_step import is_intercepted, is_scaled
 
 _DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})  # the kernel's divisor is a float32
 _FLOAT32_MAX = torch.finfo(torch.float32).max
@@ -40,7 +40,8 @@ class OnePass:
 
     def grads(self, clip: ClipNorm | ClipValue | None, scaling: LossScaling | None) -> list[Tensor] | None:
         """Return the gradients, or None where the step needs finished gradients or the plain loop."""
-        if not self._kernel.folds or not _is_foldable(clip) or has_hooks(self._kernel.optimizer):
+        optimizer = self._kernel.optimizer
+        if not self._kernel.folds or not _is_foldable(clip) or is_intercepted(optimizer) or is_scaled(optimizer):
             return None
         grads = self._kernel.grads()
         if not grads:  # without a gradient there is no overflow to look for

@@ -30,10 +30,10 @@ from torch.optim import (
     Rprop,
     SparseAdam,
 )
-from torch.optim import optimizer as torch_optimizer
 
 from optwrap.errors import ConfigError
 from optwrap.optim.gathered_step import GatheredStep
+from optwrap.optim.own_step import is_intercepted
 from optwrap.optim.sharding import is_sharded, on_shards, shard_of, shards_of
 
 _ELEMENTWISE = (Adadelta, Adagrad, Adam, Adamax, AdamW, ASGD, NAdam, RAdam, RMSprop, Rprop, SGD)
@@ -70,8 +70,8 @@ class ShardedStep:
         self._look()
 
     def step(self, **kwargs: Any) -> None:
-        """Step; by the plain loop, on the DTensors, where a closure or a hook may look at parameters."""
-        if kwargs or has_hooks(self._optimizer):
+        """Step; on the DTensors, by the plain loop, where a closure, a hook or a replaced step may see them."""
+        if kwargs or is_intercepted(self._optimizer):
             with unfused(self._optimizer):
                 self._optimizer.step(**kwargs)
             return
@@ -129,16 +129,6 @@ class ShardedStep:
             self._optimizer.state[param] = {name: _placed_as(param, value) for name, value in state.items()}
         self._new = [param for param in self._new if shard_of(param) not in self._state]
         self._values = _values(self._optimizer)
-
-
-def has_hooks(optimizer: Optimizer) -> bool:
-    """Whether a step hook may read parameters and gradients, or count on not being called in a skipped step."""
-    return bool(
-        optimizer._optimizer_step_pre_hooks
-        or optimizer._optimizer_step_post_hooks
-        or torch_optimizer._global_optimizer_pre_hooks
-        or torch_optimizer._global_optimizer_post_hooks
-    )
 
 
 @contextlib.contextmanager
