@@ -1,7 +1,9 @@
 """The benchmarks run, and say what they leave out."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +29,18 @@ def test_tables_are_printed_and_saved_with_the_machine(tmp_path, monkeypatch, ca
     assert "GB/s" in saved["machine"]["in-place bandwidth"]
     assert "| SGD | no |" in text
     assert "| SGD | no |" in (tmp_path / "iteration_cpu.md").read_text()
+
+
+def test_the_shares_of_a_job_are_those_of_its_loop(tmp_path):
+    overrides = [f"hydra.run.dir={tmp_path / 'run'}", "max_updates=6", "log_level=ERROR"]
+    command = [sys.executable, "-m", "tests.benchmarks.job", *overrides]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    shares = json.loads(done.stdout.splitlines()[-1])
+    seconds = shares.pop("micro-batch")
+    assert set(shares) == {"forward", "backward", "step", "loading", "rest"}
+    assert all(0 < share < 1 for share in shares.values())
+    assert sum(shares.values()) == pytest.approx(1)
+    assert 0 < seconds < 60
 
 
 def test_an_unknown_benchmark_is_named(monkeypatch, capsys):

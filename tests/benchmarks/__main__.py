@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks import build, communication, guard, iteration, memory, scaling, steps
+from tests.benchmarks import build, communication, guard, iteration, job, memory, scaling, steps
 from tests.benchmarks.machine import describe
 from tests.benchmarks.tables import Table
 from tests.benchmarks.timing import Timer
@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[Timer], list[Table]]] = {
     "scaling": scaling.run,
     "memory": memory.run,
     "communication": communication.run,
+    "job": job.run,
 }
 
 

@@ -1,5 +1,6 @@
 """Interleaved timing of several ways to do the same."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Timer:
-    """Runs cases in turn for about `seconds` in all, on `device`; `clock` returns the time in seconds."""
+    """Runs cases in turn, in another order each round, for about `seconds` in all; `clock` returns seconds."""
 
     device: torch.device
     seconds: float
@@ -56,6 +57,7 @@ class Timer:
     def run(self, cases: Mapping[str, Case], prepare: Case = lambda: None, repeat: int = 1) -> Times:
         """Time `repeat` calls of each case a round, `prepare` before them untimed; the first rounds warm up."""
         rounds: dict[str, list[float]] = {name: [] for name in cases}
+        shuffled = random.Random(0)  # what a case leaves in the caches helps or hinders whichever follows
         start = self.clock()
         self._round(cases, prepare, repeat)
         if self.clock() - start < self.seconds / 5:
@@ -63,7 +65,8 @@ class Timer:
             self._round(cases, prepare, repeat)
         count = max(3, min(2_000, round(self.seconds / (self.clock() - start))))
         for _ in range(count):
-            for name, seconds in self._round(cases, prepare, repeat).items():
+            order = dict(shuffled.sample(list(cases.items()), len(cases)))
+            for name, seconds in self._round(order, prepare, repeat).items():
                 rounds[name].append(seconds)
         return Times(rounds)
 

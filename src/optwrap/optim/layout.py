@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from operator import attrgetter, call, is_
 from typing import Any, cast
 
@@ -112,29 +113,31 @@ class KnownState:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
-        self._params = list(optimizer.state)
+        self._keys = list(optimizer.state)
+        self._is_param = [isinstance(key, Tensor) for key in self._keys]  # not what anyone else may have put there
         tensors = self.tensors()
         self._references = list(map(weakref.ref, tensors))
         self._addresses = list(map(Tensor.data_ptr, tensors))  # 0 of a DTensor
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors of the state, in order."""
-        states = [state for param, state in self._optimizer.state.items() if isinstance(param, Tensor)]
+        states = compress(self._optimizer.state.values(), self._is_param)
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def numbers(self) -> dict[tuple[Tensor, str], int]:
         """Return where in `tensors` each parameter's state of each name stands."""
-        states = [(param, state) for param, state in self._optimizer.state.items() if isinstance(param, Tensor)]
+        states = compress(self._optimizer.state.items(), self._is_param)
         keys = [(param, name) for param, state in states for name in state if isinstance(state[name], Tensor)]
         return {key: number for number, key in enumerate(keys)}
 
     def is_current(self) -> bool:
         """Whether each tensor belongs to the parameter that it did, and lies where it did."""
-        state, tensors = self._optimizer.state, self.tensors()
+        state = self._optimizer.state
+        if len(state) != len(self._keys) or not all(map(is_, state, self._keys)):
+            return False
+        tensors = self.tensors()
         return (
-            len(state) == len(self._params)
-            and len(tensors) == len(self._references)
-            and all(map(is_, state, self._params))
+            len(tensors) == len(self._references)
             and all(map(is_, tensors, map(call, self._references)))
             and list(map(Tensor.data_ptr, tensors)) == self._addresses
         )
