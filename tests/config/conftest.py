@@ -17,6 +17,16 @@ def conf() -> Path:
     return CONF
 
 
+@pytest.fixture
+def orders() -> Callable[[list[str]], list[list[str]]]:
+    """Orders of a list in which each item comes before and after each other, first and last."""
+
+    def rotations(items: list[str]) -> list[list[str]]:
+        return [items[start:] + items[:start] for start in range(len(items))]
+
+    return lambda items: rotations(items) + rotations(items[::-1])
+
+
 @pytest.fixture(scope="module")
 def composed() -> Iterator[Callable[..., DictConfig]]:
     """Compose conf/config.yaml with overrides."""

@@ -1,6 +1,5 @@
 """The composed config: mixins in any order, every class of torch by name, wrong fields refused."""
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from optwrap.config import store
 from optwrap.config.signatures import optimizer_signatures, scheduler_signatures
 
 Composed = Callable[..., DictConfig]
+Orders = Callable[[list[str]], list[list[str]]]
 
 MIXINS = ["sgd", "amp", "accum2", "clip", "no_norm_decay"]
 LISTS = [
@@ -46,10 +46,10 @@ def test_each_mixin_of_a_list_does_its_part(composed: Composed) -> None:
 
 
 @pytest.mark.parametrize("mixins", LISTS, ids=",".join)
-def test_all_orders_of_a_list_compose_to_one_config(composed: Composed, mixins: list[str]) -> None:
+def test_a_list_in_any_order_composes_to_one_config(composed: Composed, orders: Orders, mixins: list[str]) -> None:
     expected = wrapper_of(composed, mixins)
-    for order in itertools.permutations(mixins):
-        assert wrapper_of(composed, list(order)) == expected, order
+    for order in orders(mixins):
+        assert wrapper_of(composed, order) == expected, order
 
 
 @st.composite

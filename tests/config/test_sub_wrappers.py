@@ -1,6 +1,5 @@
 """Several wrappers in one config: each takes the mixins of a single one; all of it can be built."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, build_optim_wrapper
 
 Composed = Callable[..., DictConfig]
+Orders = Callable[[list[str]], list[list[str]]]
 
 LIST = ["adam", "amp", "clip", "accum2", "no_norm_decay"]
 
@@ -29,10 +29,12 @@ def test_both_wrappers_of_a_gan_start_with_its_adam(composed: Composed) -> None:
         assert (wrapper.optimizer.lr, list(wrapper.optimizer.betas)) == (2e-4, [0.5, 0.999])
 
 
-def test_a_wrapper_among_several_composes_like_a_single_one_in_any_order(composed: Composed) -> None:
+def test_a_wrapper_among_several_composes_like_a_single_one_in_any_order(
+    composed: Composed, orders: Orders
+) -> None:
     expected = OmegaConf.to_container(composed(f"optim_wrapper=[{','.join(LIST)}]").optim_wrapper)
-    for order in itertools.permutations(LIST):
-        assert generator_of(composed, list(order)) == expected, order
+    for order in orders(LIST):
+        assert generator_of(composed, order) == expected, order
 
 
 @pytest.mark.parametrize(
