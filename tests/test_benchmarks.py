@@ -37,7 +37,7 @@ def test_the_shares_of_a_job_are_those_of_its_loop(tmp_path):
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     shares = json.loads(done.stdout.splitlines()[-1])
     seconds = shares.pop("micro-batch")
-    assert set(shares) == {"forward", "backward", "step", "loading", "rest"}
+    assert set(shares) == {"forward", "backward", "step", "loading", "checkpoints", "rest"}
     assert all(0 < share < 1 for share in shares.values())
     assert sum(shares.values()) == pytest.approx(1)
     assert 0 < seconds < 60

@@ -22,7 +22,7 @@ _JOBS = [
     "data=fake data.size=512 model=resnet18 batch_size=16 epochs=1",
     "data=fake data.size=512 model=resnet18 batch_size=16 epochs=1 data.augment=true num_workers=1",
 ]
-_PARTS = ("forward", "backward", "step", "loading", "rest")
+_PARTS = ("forward", "backward", "step", "loading", "checkpoints", "rest")
 _RUNS = 3
 
 
@@ -38,7 +38,7 @@ def run(timer: Timer) -> list[Table]:
     columns = ("job", "a micro-batch", "forward + backward", *_PARTS)
     note = (
         f"Medians of {_RUNS} runs, evaluations left out. Forward: with loss and metrics. Step: with zeroing. "
-        "Rest: records, schedule, checkpoints. On CUDA each part waits for the device, which a run does not."
+        "Rest: records, schedule, signals. On CUDA each part waits for the device, which a run does not."
     )
     return [Table("Where the time of `train.py` goes", columns, rows, note)]
 
@@ -111,6 +111,7 @@ def main() -> None:
     import train
     from optwrap.optim import OptimWrapper
     from optwrap.run import evaluation, loaders
+    from optwrap.run.saver import Saver
     from optwrap.vision.task import ClassificationTask
 
     watch = _Stopwatch()
@@ -134,8 +135,14 @@ def main() -> None:
     loaders.batches = batches
     ClassificationTask.train_step = train_step  # type: ignore[method-assign]
     evaluation.evaluate = watch.timed("evaluation", evaluation.evaluate)
-    for name, part in (("backward", "backward"), ("step", "step"), ("zero_grad", "step")):
-        setattr(OptimWrapper, name, watch.timed(part, getattr(OptimWrapper, name)))
+    for owner, name, part in (
+        (OptimWrapper, "backward", "backward"),
+        (OptimWrapper, "step", "step"),
+        (OptimWrapper, "zero_grad", "step"),
+        (Saver, "save", "checkpoints"),
+        (Saver, "keep_if_best", "checkpoints"),
+    ):
+        setattr(owner, name, watch.timed(part, getattr(owner, name)))
     train.main()
     seconds = {part: watch.seconds[part] for part in _PARTS}
     total = sum(seconds.values())

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from tests.benchmarks.timing import Timer
 
-_ELEMENTS = 2**26  # 256 MiB of float32: beyond any cache
+ELEMENTS = 2**26  # 256 MiB of float32: beyond any cache
 
 
 def describe(timer: Timer) -> dict[str, str]:
@@ -27,10 +26,9 @@ def describe(timer: Timer) -> dict[str, str]:
     return described | {name: _version(name) for name in packages}
 
 
-@cache
 def bandwidth(timer: Timer) -> float:
-    """Return bytes a second that an in-place multiplication reads and writes: the bound of an optimizer step."""
-    memory = torch.ones(_ELEMENTS, device=timer.device)
+    """Return the bytes a second that an in-place multiplication reads and writes."""
+    memory = torch.ones(ELEMENTS, device=timer.device)
     times = Timer(timer.device, 2.0, timer.clock).run({"mul": lambda: memory.mul_(1.0)})
     return 2 * memory.nbytes / times.seconds("mul").median
 
