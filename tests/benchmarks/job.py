@@ -20,7 +20,6 @@ _JOBS = [
     "",
     "optim_wrapper=amp_accum",
     "data=fake data.size=512 model=resnet18 batch_size=16 epochs=1",
-    "data=fake data.size=512 model=resnet18 batch_size=16 epochs=1 data.augment=true num_workers=1",
 ]
 _PARTS = ("forward", "backward", "step", "loading", "checkpoints", "rest")
 _RUNS = 3
