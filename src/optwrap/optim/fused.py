@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
-from optwrap.optim.functional_step import FunctionalStep
+from optwrap.optim.direct_step import DirectStep
 from optwrap.optim.gathered_step import GatheredStep
 from optwrap.optim.layout import PLAIN_TENSORS, KnownState, Layout, align_strides, prepare, unfit
 from optwrap.optim.norm import norm_of, norm_of_shards
@@ -63,7 +63,7 @@ class FusedKernel:
         self._known = isinstance(optimizer, tuple(_DEVICES))
         self._layout: Layout | None = None
         self._state: KnownState | None = None
-        self._functional: FunctionalStep | None = None
+        self._direct: DirectStep | None = None
         self._compiled: Callable[[], Any] | None = None
         self._has_stepped = False
         self._said: set[str] = set()
@@ -124,15 +124,15 @@ class FusedKernel:
         self, grads: list[Tensor], grad_scale: Tensor | None = None, found_inf: Tensor | None = None
     ) -> None:
         """Step with what `grads` has just returned, divided by `grad_scale` (float32), unless `found_inf` is 1."""
-        if self._functional is not None and not self._functional.gives_way:
-            self._functional(grads, grad_scale, found_inf)
+        if self._direct is not None and not self._direct.gives_way:
+            self._direct(grads, grad_scale, found_inf)
             return
         with _scaled(self.optimizer, grad_scale, found_inf):
             self._stepper.step()
         if self._state is None:
             self._state = KnownState(self.optimizer)  # the step has created what was missing
-        elif self._functional is None:
-            self._functional = FunctionalStep.of(self.optimizer, self._state)
+        elif self._direct is None:
+            self._direct = DirectStep.of(self.optimizer, self._state)
 
     def compile(self, **kwargs: Any) -> None:
         """Compile the plain loop, which torch.compile fuses by itself; fused kernels are opaque to it.
@@ -185,10 +185,10 @@ class FusedKernel:
 
     def __getstate__(self) -> dict[str, Any]:
         # What is known of tensors and their addresses holds for this process and these objects.
-        return vars(self) | {"_layout": None, "_state": None, "_functional": None}
+        return vars(self) | {"_layout": None, "_state": None, "_direct": None}
 
     def _forget(self) -> None:
-        self._layout = self._state = self._functional = None
+        self._layout = self._state = self._direct = None
 
     def _step_unfused(self, **kwargs: Any) -> None:
         self._forget()  # the plain loop may create state

@@ -12,8 +12,8 @@ from optwrap.optim.accumulation import AccumulationWindow
 from optwrap.optim.assignment import Assignment
 from optwrap.optim.clip import parse_clip_grad
 from optwrap.optim.counts import StepCounts
+from optwrap.optim.direct_step import zero_grad
 from optwrap.optim.finish import Finish
-from optwrap.optim.functional_step import zero_grad
 from optwrap.optim.hyperparameters import lr_of, momentum_of
 from optwrap.optim.sync import ParallelModules, check_averaged, no_sync, set_fsdp2_sync
 

@@ -32,16 +32,19 @@ def fill(params, seed):
         param.grad = torch.randn(param.shape, generator=generator)
 
 
-def trained(kind, between, wrap, steps=6, **kwargs):
-    """Return the parameters after steps with a change, `between(optimizer, step)`, before each."""
+def trained(kind, between, wrap, steps=6, max_norm=None, **kwargs):
+    """Return parameters and state after steps with a change, `between(optimizer, step)`, before each."""
     params = weights()
     optimizer = kind(
         [{"params": params[:2]}, {"params": params[2:], "lr": 0.01}], **(ARGS[kind] | kwargs), fused=True
     )
-    stepper = OptimWrapper(optimizer) if wrap else optimizer
+    clip_grad = max_norm and {"max_norm": max_norm}
+    stepper = OptimWrapper(optimizer, clip_grad=clip_grad) if wrap else optimizer
     for step in range(steps):
         fill(params, step)
         between(optimizer, step)
+        if max_norm and not wrap:
+            torch.nn.utils.clip_grad_norm_(params, max_norm)
         stepper.step()
     return [param.detach() for param in params], optimizer.state_dict()["state"]
 
@@ -60,15 +63,21 @@ options = st.fixed_dictionaries(
 momentum = st.fixed_dictionaries({"momentum": st.sampled_from([0.0, 0.9]), "nesterov": st.booleans()}).filter(
     lambda options: options["momentum"] or not options["nesterov"]
 )
-betas = st.fixed_dictionaries({"betas": st.sampled_from([(0.9, 0.999), (0.5, 0.9)]), "amsgrad": st.booleans()})
+TENSORS = (torch.tensor(0.9), torch.tensor(0.99))
+betas = st.fixed_dictionaries(
+    {"betas": st.sampled_from([(0.9, 0.999), (0.5, 0.9), TENSORS]), "amsgrad": st.booleans()}
+)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.data(), st.sampled_from(sorted(KINDS)), options)
-def test_every_option_gives_what_the_optimizers_own_step_gives(data, name, common):
+@given(st.data(), st.sampled_from(sorted(KINDS)), options, st.sampled_from([None, 0.1, 1e3]))
+def test_every_option_gives_what_the_optimizers_own_step_gives(data, name, common, max_norm):
     own = data.draw(momentum if name == "SGD" else betas)
-    ours, theirs = (trained(KINDS[name], nothing, wrap, **common, **own) for wrap in (True, False))
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    ours, theirs = (
+        trained(KINDS[name], nothing, wrap, max_norm=max_norm, **common, **own) for wrap in (True, False)
+    )
+    close = {"rtol": 1e-5, "atol": 1e-6} if max_norm else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(ours, theirs, **close)
 
 
 def new_hyperparameters(optimizer, step):
@@ -76,6 +85,8 @@ def new_hyperparameters(optimizer, step):
         group["lr"] = 0.1 / (step + 1)
         group["weight_decay"] = 0.01 * step
         group["maximize"] = step == 4
+        if step == 5:
+            group["lr"] = torch.tensor(group["lr"])
         if "betas" in group:
             group["betas"] = (0.9 - 0.1 * step, 0.99)
         else:
@@ -175,6 +186,21 @@ def test_what_is_no_parameters_state_is_left_alone(kind):
     ours, theirs = (trained(kind, change, wrap=True) for change in (a_note_in_the_state, nothing))
     assert ours[1].pop("note") == 1
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_a_group_of_parameters_of_two_dtypes(kind):
+    def train(wrap):
+        params = [*weights(), nn.Parameter(torch.linspace(-1, 1, 6, dtype=torch.float64))]
+        optimizer = kind(params, **ARGS[kind], fused=True)
+        stepper = OptimWrapper(optimizer) if wrap else optimizer
+        for step in range(4):
+            fill(params[:3], step)
+            params[3].grad = torch.full_like(params[3], step)
+            stepper.step()
+        return [param.detach() for param in params]
+
+    torch.testing.assert_close(train(True), train(False), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

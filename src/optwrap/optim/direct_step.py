@@ -1,4 +1,4 @@
-"""Steps by torch's functional optimizers, and zeroes gradients, without what `Optimizer` does around them.
+"""Calls torch's fused kernels, and zeroes gradients, without what `Optimizer` does around them.
 
 `Optimizer.step` gathers parameters and state anew in every step, and opens a profiler's record, as `zero_grad`
 does. For a small model that is most of the time.
@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim import adam as adam_module
-from torch.optim import sgd as sgd_module
 
 from optwrap.optim.layout import KnownState
 from optwrap.optim.own_step import is_intercepted, is_profiled, is_replaced, is_scaled
@@ -20,8 +18,8 @@ from optwrap.optim.sharding import is_sharded
 _Places = dict[str, list[int]]
 
 
-class FunctionalStep:
-    """The step of a fused SGD, Adam or AdamW, as one call a param group.
+class DirectStep:
+    """The step of a fused SGD, Adam or AdamW that has stepped before, as one call of the kernel a param group.
 
     It knows where each parameter's state stands among all tensors of the optimizer's, and holds as long as those
     and the param groups stay what they are.
@@ -42,13 +40,14 @@ class FunctionalStep:
         self._on_cuda = any(param.is_cuda for _, params, _ in self._groups for param in params)
 
     @classmethod
-    def of(cls, optimizer: Optimizer, state: KnownState) -> "FunctionalStep | None":
+    def of(cls, optimizer: Optimizer, state: KnownState) -> "DirectStep | None":
         """Make the step of an optimizer that has stepped; None where its own is needed."""
         groups = optimizer.param_groups
         suited = (
             type(optimizer) in (SGD, Adam, AdamW)
             and not is_intercepted(optimizer)
             and all(group["fused"] and not group["foreach"] and not group["differentiable"] for group in groups)
+            and all(len({(param.device, param.dtype) for param in group["params"]}) <= 1 for group in groups)
             and not is_sharded([param for group in groups for param in group["params"]])
         )
         return cls(optimizer, state) if suited else None
@@ -57,8 +56,8 @@ class FunctionalStep:
     def gives_way(self) -> bool:
         """Whether this one step must be the optimizer's own.
 
-        Someone hooked into it or replaced it, a profiler looks for it, a GradScaler has told it something, or
-        CUDA records a graph, which it checks.
+        Someone hooked into it or replaced it, a profiler looks for it, a GradScaler has told it something, a
+        hyperparameter is a tensor, which it may have to move, or CUDA records a graph, which it checks.
         """
         optimizer = self._optimizer
         return (
@@ -66,12 +65,16 @@ class FunctionalStep:
             or is_intercepted(optimizer)
             or is_profiled()
             or is_scaled(optimizer)
+            or any(_has_tensors(group) for group, _, _ in self._groups)
             or (self._on_cuda and torch.cuda.is_current_stream_capturing())
         )
 
     @torch.no_grad()
     def __call__(self, grads: Sequence[Tensor], grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
-        """Step with the gradients of all groups, in order, divided by `grad_scale`, unless `found_inf` is 1."""
+        """Step with the gradients of all groups, in order, divided by `grad_scale`, unless `found_inf` is 1.
+
+        Both are on the gradients' device, `grad_scale` float32.
+        """
         tensors = self._state.tensors()
         scaling = {"grad_scale": grad_scale, "found_inf": found_inf}
         start = 0
@@ -100,20 +103,26 @@ def _state_names(optimizer: Optimizer, group: dict[str, Any]) -> tuple[str, ...]
     return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()), "step")
 
 
+def _has_tensors(group: dict[str, Any]) -> bool:
+    return any(
+        isinstance(value, Tensor) for value in (group["lr"], group["weight_decay"], *group.get("betas", ()))
+    )
+
+
 def _sgd(
     group: dict[str, Any], params: list[Tensor], grads: Any, state: dict[str, list[Any]], scaling: dict[str, Any]
 ) -> None:
-    sgd_module.sgd(
+    torch._fused_sgd_(
         params,
         grads,
         state.get("momentum_buffer", []),
-        fused=True,
         weight_decay=group["weight_decay"],
         momentum=group["momentum"],
         lr=group["lr"],
         dampening=group["dampening"],
         nesterov=group["nesterov"],
         maximize=group["maximize"],
+        is_first_step=False,
         **scaling,
     )
 
@@ -121,23 +130,25 @@ def _sgd(
 def _adam(
     group: dict[str, Any], params: list[Tensor], grads: Any, state: dict[str, list[Any]], scaling: dict[str, Any]
 ) -> None:
+    kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+    steps = state["step"]
     beta1, beta2 = group["betas"]
-    adam_module.adam(
+    torch._foreach_add_(steps, 1)
+    kernel(
         params,
         grads,
         state["exp_avg"],
         state["exp_avg_sq"],
         state.get("max_exp_avg_sq", []),
-        state["step"],
-        fused=True,
-        capturable=group["capturable"],
-        decoupled_weight_decay=group["decoupled_weight_decay"],
+        steps,
         amsgrad=group["amsgrad"],
+        lr=group["lr"],
         beta1=beta1,
         beta2=beta2,
-        lr=group["lr"],
         weight_decay=group["weight_decay"],
         eps=group["eps"],
         maximize=group["maximize"],
         **scaling,
     )
+    if scaling["found_inf"] is not None:
+        torch._foreach_sub_(steps, [scaling["found_inf"]] * len(steps))
