@@ -149,6 +149,10 @@ def parameter_that_joins_another_group(optimizer, step):
         second.insert(0, first.pop())
 
 
+def group_without_gradients(optimizer, step):
+    optimizer.param_groups[1]["params"][0].grad = None
+
+
 def missing_gradients(optimizer, step):
     if step in (2, 3):
         optimizer.param_groups[0]["params"][step - 2].grad = None
@@ -168,6 +172,7 @@ CHANGES = [
     parameters_exchanged_in_place,
     parameter_that_joins_another_group,
     missing_gradients,
+    group_without_gradients,
 ]
 
 

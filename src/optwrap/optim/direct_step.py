@@ -34,6 +34,8 @@ class DirectStep:
         numbers = state.numbers()
         for group in optimizer.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
+            if not params:  # a kernel takes no empty lists
+                continue
             names = _state_names(optimizer, group)
             places = {name: [numbers[param, name] for param in params] for name in names}
             self._groups.append((group, params, places))
