@@ -249,3 +249,35 @@ def test_the_cache_of_autocast_can_be_switched_off(enabled, twins):
     optim_wrapper = AmpOptimWrapper(SGD(twins[0].parameters(), lr=0.1), cache_enabled=enabled)
     with optim_wrapper.optim_context(twins[0]):
         assert torch.is_autocast_cache_enabled() is enabled
+
+
+def test_gradients_that_are_unscaled_already_are_an_error_and_the_next_update_works():
+    weight = nn.Parameter(torch.ones(3))
+    wrapper = AmpOptimWrapper(SGD([weight], lr=0.1), dtype="float16")
+    wrapper.backward(wrapper.scale_loss(weight.sum()))
+    wrapper.loss_scaler.unscale_(wrapper.optimizer)
+    with pytest.raises(ConfigError, match="unscale_"):
+        wrapper.step()
+    wrapper.zero_grad()
+    wrapper.update_params(weight.sum())
+    torch.testing.assert_close(weight.detach(), torch.full((3,), 0.9))
+
+
+def test_the_scaler_and_the_optimizer_cannot_be_exchanged_by_half():
+    wrapper = AmpOptimWrapper(SGD([nn.Parameter(torch.ones(3))], lr=0.1), dtype="float16")
+    for name in ("loss_scaler", "optimizer"):
+        with pytest.raises(AttributeError):
+            setattr(wrapper, name, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_default_dtype_is_of_no_concern(dtype):
+    weight = nn.Parameter(torch.ones(3))
+    wrapper = AmpOptimWrapper(SGD([weight], lr=0.1), clip_grad={"max_norm": 1.0}, dtype="float16")
+    torch.set_default_dtype(dtype)
+    try:
+        for _ in range(3):
+            wrapper.update_params(weight.sum())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(weight.detach(), torch.full((3,), 1 - 0.3 / 3**0.5))

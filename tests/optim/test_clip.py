@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from optwrap.errors import ConfigError
 from optwrap.optim import ClipNorm, ClipValue
@@ -56,3 +57,7 @@ def test_grads_are_multiplied_in_place():
     multiply_grads(grads, torch.tensor(0.5))
     assert grads[0].tolist() == [0.5, 0.5]
     assert grads[1].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_values_of_no_gradients_are_nothing_to_clip():
+    ClipValue(0.1)([nn.Parameter(torch.ones(2))])

@@ -23,7 +23,7 @@ ARGS = {SGD: {"lr": 0.1, "momentum": 0.9}, Adam: {"lr": 0.1}, AdamW: {"lr": 0.1}
 
 
 def weights():
-    return [nn.Parameter(torch.linspace(-1, 1, n)) for n in (3, 4, 5)]
+    return [nn.Parameter(torch.linspace(-1, 1, n)) for n in (4, 4, 5)]
 
 
 def fill(params, seed):
@@ -137,6 +137,25 @@ def a_note_in_the_state(optimizer, step):
         optimizer.state["note"] = 1
 
 
+def momentum_under_another_name(optimizer, step):
+    if step == 3:
+        for state in optimizer.state.values():
+            if "momentum_buffer" in state:
+                state["old"] = state.pop("momentum_buffer")
+            else:
+                state["exp_avg"], state["exp_avg_sq"] = state["exp_avg_sq"], state["exp_avg"].abs()
+
+
+def a_hook_that_removes_itself(optimizer, step):
+    if step == 1:
+
+        def once(*_):
+            handle.remove()
+            optimizer.param_groups[0]["params"][0].grad = None
+
+        handle = optimizer.register_step_post_hook(once)
+
+
 def parameters_exchanged_in_place(optimizer, step):
     if step == 3:
         first, second = (group["params"] for group in optimizer.param_groups)
@@ -168,6 +187,7 @@ CHANGES = [
     cleared_state,
     state_that_lies_elsewhere,
     state_of_another_parameter,
+    momentum_under_another_name,
     loaded_state,
     parameters_exchanged_in_place,
     parameter_that_joins_another_group,
@@ -184,6 +204,48 @@ def test_a_change_between_two_steps_is_noticed(kind, change):
     if change is not nothing:
         unchanged = trained(kind, nothing, wrap=False)
         assert not all(map(torch.equal, theirs[0], unchanged[0]))
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_a_hook_of_one_step_changes_no_later_one(kind):
+    ours, theirs = (trained(kind, a_hook_that_removes_itself, wrap) for wrap in (True, False))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [2, 100])
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW, Adagrad])
+def test_state_of_another_size_is_torchs_own_error(kind, size):
+    def train(after):
+        weight = nn.Parameter(torch.ones(8))
+        wrapper = OptimWrapper(kind([weight], **ARGS[kind]))
+        for step in range(6):
+            if step == after:
+                weight.data = torch.ones(size)
+            weight.grad = torch.ones_like(weight)
+            wrapper.step()
+
+    for after in (1, 2, 4):
+        with pytest.raises(RuntimeError, match="must match the size of tensor b"):
+            train(after)
+
+
+@pytest.mark.parametrize("of", ["parameter", "state"])
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_what_is_transposed_in_place_is_noticed(kind, of):
+    def train(fused):
+        weight = nn.Parameter(torch.arange(9.0).reshape(3, 3))
+        wrapper = OptimWrapper(kind([weight], **ARGS[kind], fused=fused))
+        weight.grad = torch.zeros_like(weight)
+        for step in range(6):
+            weight.grad.copy_(torch.randn(3, 3, generator=torch.Generator().manual_seed(step)))
+            if step == 4 and of == "parameter":
+                weight.data = weight.data.t()
+            if step == 4 and of == "state":
+                wrapper.optimizer.state[weight]["exp_avg" if kind is Adam else "momentum_buffer"].t_()
+            wrapper.step()
+        return weight.detach()
+
+    torch.testing.assert_close(train(None), train(False))
 
 
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
@@ -389,6 +451,22 @@ def test_a_step_that_someone_replaced_finds_finished_gradients(amp):
     for _ in range(3):
         wrapper.update_params(sum(param.sum() for param in params))
     assert seen == [pytest.approx(0.1, rel=1e-3)] * 3
+
+
+@pytest.mark.parametrize("step_of", [lambda other: other.step, lambda other: None])
+def test_a_step_that_is_not_this_optimizers(step_of):
+    outcomes = []
+    for wrap in (True, False):
+        wrapper, step = stepping()
+        other = SGD(weights(), lr=0.1)
+        wrapper.optimizer.step = step_of(other)
+        fill(other.param_groups[0]["params"], 0)
+        try:
+            step() if wrap else wrapper.optimizer.step()
+            outcomes.append(other.param_groups[0]["params"][0].tolist())
+        except TypeError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_an_optimizer_that_becomes_another_class():

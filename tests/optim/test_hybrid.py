@@ -7,7 +7,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Muon
 
 from optwrap.errors import ConfigError
-from optwrap.optim import HybridOptimizer, build_optim_wrapper, build_schedule
+from optwrap.optim import HybridOptimizer, OptimWrapper, build_optim_wrapper, build_schedule
 from optwrap.optim.hybrid import hidden_matrices
 
 HYBRID = "optwrap.optim.HybridOptimWrapperConstructor"
@@ -178,3 +178,23 @@ def test_a_state_of_other_optimizers_is_an_error():
 def test_errors_name_the_key(cfg, said):
     with pytest.raises(ConfigError, match=said):
         build(Small(), **cfg)
+
+
+def test_a_hybrid_takes_no_group_that_none_of_its_optimizers_would_step():
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    hybrid = HybridOptimizer({"a": torch.optim.SGD(first.parameters(), lr=0.1)})
+    with pytest.raises(NotImplementedError, match="Add the group to one of a, then build a new wrapper"):
+        hybrid.add_param_group({"params": second.parameters()})
+
+
+def test_a_copied_hybrid_goes_on():
+    model = nn.Linear(2, 2)
+    wrapper = OptimWrapper(HybridOptimizer({"a": torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)}))
+    results = []
+    for each in (wrapper, copy.deepcopy(wrapper)):
+        for _ in range(3):
+            for param in each.param_groups[0]["params"]:
+                param.grad = torch.ones_like(param)
+            each.step()
+        results.append(each.param_groups[0]["params"])
+    torch.testing.assert_close(*results, rtol=0, atol=0)

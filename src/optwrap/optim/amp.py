@@ -53,15 +53,19 @@ class AmpOptimWrapper(OptimWrapper):
         self.dtype = _parse_dtype(dtype) or torch.get_autocast_dtype(self.device_type)
         self.cache_enabled = cache_enabled
         self.static_scale = _parse_static_scale(loss_scale)
-        self.loss_scaler: GradScaler | None = None
         if self.dtype == torch.float16 or loss_scale != "dynamic":
             if getattr(self.clip_grad, "error_if_nonfinite", False):
                 raise ConfigError(
                     "clip_grad.error_if_nonfinite=true: loss scaling provokes overflows and skips those steps, "
                     "so this would stop a healthy run. Set it to false, or compute in bfloat16."
                 )
-            self.loss_scaler = GradScaler(self.device_type, **_scaler_arguments(loss_scale))
-            self._finish.scaling = LossScaling(self.loss_scaler, self.static_scale)
+            scaler = GradScaler(self.device_type, **_scaler_arguments(loss_scale))
+            self._finish.scaling = LossScaling(scaler, self.static_scale)
+
+    @property
+    def loss_scaler(self) -> GradScaler | None:
+        """What scales the losses, if anything does."""
+        return None if self._finish.scaling is None else self._finish.scaling.scaler
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

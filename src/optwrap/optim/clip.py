@@ -52,9 +52,11 @@ class ClipValue:
     clip_value: float
 
     def __call__(self, params: Iterable[Tensor]) -> None:
-        """Clip in place."""
-        with on_shards(list(params)) as shards:
-            clip_grad_value_(shards, self.clip_value)
+        """Clip in place what gradients there are; torch's own function refuses to find none."""
+        filled = [param for param in params if param.grad is not None]
+        if filled:
+            with on_shards(filled) as shards:
+                clip_grad_value_(shards, self.clip_value)
 
 
 def parse_clip_grad(cfg: Mapping[str, Any] | None) -> ClipNorm | ClipValue | None:

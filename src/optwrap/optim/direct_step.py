@@ -21,19 +21,22 @@ _Places = dict[str, list[int]]
 class DirectStep:
     """The step of a fused SGD, Adam or AdamW that has stepped before, as one call of the kernel a param group.
 
-    It knows where each parameter's state stands among all tensors of the optimizer's, and holds as long as those
-    and the param groups stay what they are.
+    It keeps the position of each parameter's state in `state.tensors()`; valid while those, the param groups and
+    which parameters have a gradient (`present`) stay the same.
+
+    Raises:
+        KeyError: the step of the optimizer has left no state, since a hook took it away.
     """
 
-    def __init__(self, optimizer: Optimizer, state: KnownState) -> None:
+    def __init__(self, optimizer: Optimizer, state: KnownState, present: Sequence[Tensor]) -> None:
         self._optimizer = optimizer
         self._call = _sgd if type(optimizer) is SGD else _adam
         self._type = type(optimizer)
         self._state = state
         self._groups: list[tuple[dict[str, Any], list[Tensor], _Places]] = []
-        numbers = state.numbers()
+        numbers, with_gradient = state.numbers(), set(map(id, present))
         for group in optimizer.param_groups:
-            params = [param for param in group["params"] if param.grad is not None]
+            params = [param for param in group["params"] if id(param) in with_gradient]
             if not params:  # a kernel takes no empty lists
                 continue
             names = _state_names(optimizer, group)
@@ -42,7 +45,7 @@ class DirectStep:
         self._on_cuda = any(param.is_cuda for _, params, _ in self._groups for param in params)
 
     @classmethod
-    def of(cls, optimizer: Optimizer, state: KnownState) -> "DirectStep | None":
+    def of(cls, optimizer: Optimizer, state: KnownState, present: Sequence[Tensor]) -> "DirectStep | None":
         """Make the step of an optimizer that has stepped; None where its own is needed."""
         groups = optimizer.param_groups
         suited = (
@@ -52,14 +55,18 @@ class DirectStep:
             and all(len({(param.device, param.dtype) for param in group["params"]}) <= 1 for group in groups)
             and not is_sharded([param for group in groups for param in group["params"]])
         )
-        return cls(optimizer, state) if suited else None
+        try:
+            return cls(optimizer, state, present) if suited else None
+        except KeyError:
+            return None
 
     @property
     def gives_way(self) -> bool:
         """Whether this one step must be the optimizer's own.
 
-        Someone hooked into it or replaced it, a profiler looks for it, a GradScaler has told it something, a
-        hyperparameter is a tensor, which it may have to move, or CUDA records a graph, which it checks.
+        The optimizer has become another class, its step is hooked or replaced, a profiler is on, a GradScaler has
+        set a scale or an overflow, a hyperparameter is a tensor, or CUDA is capturing a graph (which that step
+        checks).
         """
         optimizer = self._optimizer
         return (
@@ -90,7 +97,7 @@ class DirectStep:
 
 
 def zero_grad(optimizer: Optimizer, /, **kwargs: Any) -> None:
-    """Do what `optimizer.zero_grad(**kwargs)` does, and no more where that is to set every gradient to None."""
+    """Do what `optimizer.zero_grad(**kwargs)` does, without a profiler's record where it only drops gradients."""
     if kwargs or is_replaced(optimizer, "zero_grad") or is_profiled():
         optimizer.zero_grad(**kwargs)
         return

@@ -48,13 +48,15 @@ class Finish:
             kwargs: passed to the optimizer's step.
 
         Raises:
-            ConfigError: the optimizer needs a closure.
+            ConfigError: the optimizer needs a closure, or the gradients are unscaled already.
         """
         if self._needs_closure:
             self._check_closure(kwargs)
         if clip is None and factor is None and self.scaling is None and not measure:
             self.kernel.step(**kwargs)
             return False
+        if self.scaling is not None:
+            self.scaling.check_scaled(self.kernel.optimizer)
         grads = None if kwargs else self._one_pass.grads(clip, self.scaling)
         if grads is not None:
             skipped = self._one_pass.step(grads, clip, factor, self.scaling, measure)

@@ -20,6 +20,7 @@ from optwrap.optim.direct_step import DirectStep
 from optwrap.optim.gathered_step import GatheredStep
 from optwrap.optim.layout import PLAIN_TENSORS, KnownState, Layout, align_strides, prepare, unfit
 from optwrap.optim.norm import norm_of, norm_of_shards
+from optwrap.optim.own_step import is_replaced
 from optwrap.optim.sharded_state import place_state
 from optwrap.optim.sharded_step import stepper, unfused
 from optwrap.optim.sharding import shard_of
@@ -105,7 +106,7 @@ class FusedKernel:
         grads = self.grads() if self._layout is not None and not kwargs else None
         if grads is not None:
             self.step_with(grads)
-        elif self._compiled is not None and self._has_stepped and not kwargs:
+        elif self._compiled is not None and self._may_use_compiled(kwargs):
             self._compiled()
         elif not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
             self._stepper.step(**kwargs)
@@ -124,6 +125,8 @@ class FusedKernel:
         self, grads: list[Tensor], grad_scale: Tensor | None = None, found_inf: Tensor | None = None
     ) -> None:
         """Step with what `grads` has just returned, divided by `grad_scale` (float32), unless `found_inf` is 1."""
+        if self._direct is None and self._state is not None and self._layout is not None:
+            self._direct = DirectStep.of(self.optimizer, self._state, self._layout.params)
         if self._direct is not None and not self._direct.gives_way:
             self._direct(grads, grad_scale, found_inf)
             return
@@ -131,8 +134,6 @@ class FusedKernel:
             self._stepper.step()
         if self._state is None:
             self._state = KnownState(self.optimizer)  # the step has created what was missing
-        elif self._direct is None:
-            self._direct = DirectStep.of(self.optimizer, self._state)
 
     def compile(self, **kwargs: Any) -> None:
         """Compile the plain loop, which torch.compile fuses by itself; fused kernels are opaque to it.
@@ -148,6 +149,8 @@ class FusedKernel:
             group["lr"] = torch.as_tensor(group["lr"])
             if group.get("fused"):
                 group["fused"] = False
+        if self.optimizer.defaults.get("fused"):
+            self.optimizer.defaults["fused"] = False
         self._forget()
         # The class's own step: schedulers replace the optimizer's by one that dynamo does not trace. The first
         # step is not compiled: it creates the state.
@@ -182,6 +185,9 @@ class FusedKernel:
             return None
         self._layout = Layout.of(self.optimizer, params)
         return self._layout.grads()
+
+    def _may_use_compiled(self, kwargs: Mapping[str, Any]) -> bool:
+        return self._has_stepped and not kwargs and not is_replaced(self.optimizer, "step")
 
     def __getstate__(self) -> dict[str, Any]:
         # What is known of tensors and their addresses holds for this process and these objects.

@@ -46,6 +46,22 @@ class HybridOptimizer(Optimizer):
             kernel.step()
         return loss
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused once the optimizers are there: which of them should step the group is not said.
+
+        Raises:
+            NotImplementedError: always, after the construction.
+        """
+        if any(param_group is group for each in self.optimizers.values() for group in each.param_groups):
+            super().add_param_group(param_group)
+            return
+        raise NotImplementedError(
+            f"Add the group to one of {', '.join(self.optimizers)}, then build a new wrapper."
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"optimizers": self.optimizers, "_kernels": self._kernels}
+
     def compile_step(self, **kwargs: Any) -> None:
         """Compile the step of every optimizer."""
         for kernel in self._kernels:

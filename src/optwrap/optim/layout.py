@@ -40,14 +40,15 @@ def align_strides(optimizer: Optimizer) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where parameters lay when everything was looked at; only what may change since is compared in a step."""
+    """How parameters and gradients lay when everything was looked at, to compare with before each step."""
 
     groups: list[dict[str, Any]]
-    members: list[Tensor]  # all their parameters
+    members: list[Tensor]  # every parameter of the groups
     traits: list[tuple[Any, ...]]
-    params: list[Tensor]
+    params: list[Tensor]  # those that had a gradient
     absent: list[Tensor]  # parameters that had no gradient
-    addresses: list[int]
+    addresses: list[int]  # of the parameters
+    shapes: list[tuple[Any, ...]]
     strides: list[tuple[int, ...]]  # of the gradients
     dtypes: list[torch.dtype]
     kinds: tuple[frozenset[torch.device], frozenset[torch.dtype]]
@@ -64,6 +65,7 @@ class Layout:
             params=present,
             absent=[param for param in params if param.grad is None],
             addresses=[shard_of(param).data_ptr() for param in present],
+            shapes=_shapes([shard_of(param) for param in present]),
             strides=[shard_of(param.grad).stride() for param in present],
             dtypes=[param.dtype for param in present],
             kinds=(frozenset(p.device for p in present), frozenset(p.dtype for p in present)),
@@ -90,6 +92,7 @@ class Layout:
                 list(map(Tensor.stride, grads)) == self.strides
                 and list(map(_dtype, grads)) == self.dtypes
                 and list(map(Tensor.data_ptr, params)) == self.addresses
+                and _shapes(params) == self.shapes
             )
         except (TypeError, RuntimeError):  # a gradient is None now, or sparse
             return None
@@ -100,8 +103,13 @@ class Layout:
 
 def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:
     get = group.get
-    needs = not get("momentum"), not get("amsgrad"), not get("foreach"), not get("differentiable")
-    return len(group["params"]), group["fused"], needs
+    off = not get("momentum"), not get("amsgrad"), not get("foreach"), not get("differentiable")
+    return len(group["params"]), group["fused"], off
+
+
+def _shapes(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+    """Return what tells at the same address whether tensors are still laid out as they were."""
+    return list(zip(map(Tensor.stride, tensors), map(Tensor.numel, tensors), strict=True))
 
 
 def _members(optimizer: Optimizer) -> list[Tensor]:
@@ -114,10 +122,11 @@ class KnownState:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
         self._keys = list(optimizer.state)
-        self._is_param = [isinstance(key, Tensor) for key in self._keys]  # not what anyone else may have put there
+        self._is_param = [isinstance(key, Tensor) for key in self._keys]  # other keys are the user's own notes
+        self._names = self._names_now()
         tensors = self.tensors()
         self._references = list(map(weakref.ref, tensors))
-        self._addresses = list(map(Tensor.data_ptr, tensors))  # 0 of a DTensor
+        self._shapes = _shapes(tensors)
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors of the state, in order."""
@@ -131,7 +140,7 @@ class KnownState:
         return {key: number for number, key in enumerate(keys)}
 
     def is_current(self) -> bool:
-        """Whether each tensor belongs to the parameter that it did, and lies where it did."""
+        """Whether each parameter's state has the same tensors under the same names, laid out as they were."""
         state = self._optimizer.state
         if len(state) != len(self._keys) or not all(map(is_, state, self._keys)):
             return False
@@ -139,8 +148,12 @@ class KnownState:
         return (
             len(tensors) == len(self._references)
             and all(map(is_, tensors, map(call, self._references)))
-            and list(map(Tensor.data_ptr, tensors)) == self._addresses
+            and self._names_now() == self._names
+            and _shapes(tensors) == self._shapes
         )
+
+    def _names_now(self) -> list[tuple[str, ...]]:
+        return list(map(tuple, compress(self._optimizer.state.values(), self._is_param)))
 
 
 def unfit(params: Sequence[Tensor]) -> str | None:
@@ -153,8 +166,8 @@ def unfit(params: Sequence[Tensor]) -> str | None:
         param, grad = shard_of(whole), shard_of(whole.grad)
         if not spread_alike(whole, whole.grad):
             return "a gradient is sharded otherwise than its parameter"
-        if type(param) not in PLAIN_TENSORS or not is_dense(param):
-            return "a parameter is no dense tensor"
+        if type(param) not in PLAIN_TENSORS or not is_dense(param) or not param.is_floating_point():
+            return "a parameter is no dense tensor of real numbers"
         if grad.layout != torch.strided:
             return "a gradient is sparse"
         if grad.dtype != param.dtype or grad.device != param.device:
@@ -180,6 +193,8 @@ def prepare(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
         for name, value in state.items():
             if name == "step" and isinstance(value, Tensor):
                 state[name] = value.to(param.device, torch.float32)
+            elif isinstance(value, Tensor) and value.shape != param.shape:
+                return "optimizer state has another shape than its parameter"  # the plain loop says so
             elif isinstance(value, Tensor) and (value.dtype != param.dtype or value.device != param.device):
                 return "optimizer state has another dtype or device than its parameter"
     return None

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
+from torch.optim import Optimizer
 
+from optwrap.errors import ConfigError
 from optwrap.optim.fused import FusedKernel
 from optwrap.optim.sharding import agree_on_any, on_shards, spread
 
@@ -21,7 +23,18 @@ class LossScaling:
     def __init__(self, scaler: GradScaler, static_scale: float | None) -> None:
         self.scaler = scaler
         self.static_scale = static_scale
-        self._flags = [torch.full((), flag, device="cpu") for flag in (0.0, 1.0)]
+        self._flags = [torch.full((), flag, dtype=torch.float32, device="cpu") for flag in (0.0, 1.0)]
+
+    def check_scaled(self, optimizer: Optimizer) -> None:
+        """Raise ConfigError if the gradients were unscaled already, by `scaler.unscale_(optimizer)`."""
+        if "found_inf_per_device" not in self.scaler._per_optimizer_states.get(id(optimizer), {}):
+            return
+        if self.scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]:
+            del self.scaler._per_optimizer_states[id(optimizer)]
+            raise ConfigError(
+                "loss_scaler.unscale_(optimizer): the wrapper's step unscales gradients itself, and would divide "
+                "them by the scale again. Leave the call out: clip through clip_grad, read gradients after step()."
+            )
 
     def scale_on(self, device: torch.device) -> Tensor:
         """Return the scale as a new scalar tensor."""

@@ -1,7 +1,8 @@
 """One pass over the gradients: unscaling, weighting, clipping and the step inside the fused kernel.
 
-By hand each of the four reads and writes every gradient. Here one look measures their total norm, from which
-follow the clip coefficient and whether they overflowed; the kernel divides by what remains as it steps.
+By hand unscaling, weighting and clipping each read and write every gradient, and the step reads them again. Here
+one look measures their total norm, from which follow the clip coefficient and whether they overflowed; the kernel
+divides by what remains as it steps.
 """
 
 import math
@@ -84,7 +85,7 @@ class OnePass:
         if norm is not None:
             held_norm = norm.item()
             true_norm = held_norm * multiplier
-            self.norm = torch.full((), true_norm)
+            self.norm = _scalar(true_norm)
             if scaling is not None:
                 overflowed = not math.isfinite(held_norm)
                 scaling.update(overflowed)
@@ -96,7 +97,7 @@ class OnePass:
         if multiplier == 1:
             return None, False
         divisor = math.inf if multiplier == 0 else 1 / multiplier
-        return torch.full((), math.inf if divisor > _FLOAT32_MAX else divisor), False
+        return _scalar(math.inf if divisor > _FLOAT32_MAX else divisor), False
 
     def _decide_on_device(
         self, norm: Tensor | None, clip: ClipNorm | None, factor: Tensor | None, scaling: LossScaling | None
@@ -118,6 +119,10 @@ class OnePass:
                 excess = ((true_norm + 1e-6) / clip.max_norm).clamp(min=1.0)
                 divisor = excess if divisor is None else divisor * excess
         return None if divisor is None else divisor.float(), skipped
+
+
+def _scalar(value: float) -> Tensor:
+    return torch.full((), value, dtype=torch.float32, device="cpu")  # whatever the user's defaults
 
 
 def _is_foldable(clip: ClipNorm | ClipValue | None) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a call of an optimizer's `step` or `zero_grad` would reach torch's own, and who else would notice it."""
+"""Who would notice if an optimizer's `step` or `zero_grad` were not called: hooks, replacements, profilers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +27,12 @@ def has_hooks(optimizer: Optimizer) -> bool:
 
 def is_replaced(optimizer: Optimizer, method: str) -> bool:
     """Whether anyone but torch wrote or wrapped a method, on the optimizer or on its class."""
-    own = vars(optimizer).get(method)
-    return not (_is_of_torch(getattr(type(optimizer), method)) and (own is None or _is_of_torch(own)))
+    if not _is_of_torch(getattr(type(optimizer), method)):
+        return True
+    if method not in vars(optimizer):
+        return False
+    own = vars(optimizer)[method]
+    return own is None or getattr(own, "__self__", optimizer) is not optimizer or not _is_of_torch(own)
 
 
 def is_scaled(optimizer: Optimizer) -> bool:

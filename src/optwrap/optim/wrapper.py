@@ -30,8 +30,9 @@ class OptimWrapper:
         norm_is_due: at which updates (from 1) `last_grad_norm` is measured though nothing clips by norm.
         assignments: what each parameter got, where a constructor built the wrapper.
 
-    Steps use the fused kernel where there is one, and finish the gradients inside it. That is left alone where the
-    optimizer is given `fused`, `foreach`, `capturable` or `differentiable`, or has step hooks.
+    Steps use the fused kernel where there is one, unless the optimizer is given `fused`, `foreach`, `capturable`
+    or `differentiable`, and finish the gradients inside it. Step hooks and a replaced `step` find them finished.
+    Call the wrapper's `step`, not the optimizer's: only there is checked that the kernel is right.
 
     >>> import torch
     >>> model = nn.Linear(1, 1)
@@ -52,7 +53,6 @@ class OptimWrapper:
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}.")
         if type(accumulative_counts) is not int or accumulative_counts < 1:
             raise ConfigError(f"accumulative_counts={accumulative_counts!r}: it must be a whole number from 1 up.")
-        self.optimizer = optimizer
         self.clip_grad = parse_clip_grad(clip_grad)
         self.assignments: list[Assignment] = []
         self.norm_is_due: Callable[[int], bool] | None = None
@@ -60,6 +60,11 @@ class OptimWrapper:
         self._parallel = ParallelModules()
         self._steps = StepCounts()
         self._finish = Finish(optimizer)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        return self._finish.kernel.optimizer
 
     @property
     def accumulative_counts(self) -> int:
