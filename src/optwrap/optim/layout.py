@@ -48,7 +48,7 @@ class Layout:
     params: list[Tensor]  # those that had a gradient
     absent: list[Tensor]  # parameters that had no gradient
     addresses: list[int]  # of the parameters
-    shapes: list[tuple[Any, ...]]
+    shapes: tuple[list[Any], list[Any]]
     strides: list[tuple[int, ...]]  # of the gradients
     dtypes: list[torch.dtype]
     kinds: tuple[frozenset[torch.device], frozenset[torch.dtype]]
@@ -107,9 +107,9 @@ def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:
     return len(group["params"]), group["fused"], off
 
 
-def _shapes(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+def _shapes(tensors: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:
     """Return what tells at the same address whether tensors are still laid out as they were."""
-    return list(zip(map(Tensor.stride, tensors), map(Tensor.numel, tensors), strict=True))
+    return list(map(Tensor.stride, tensors)), list(map(Tensor.numel, tensors))
 
 
 def _members(optimizer: Optimizer) -> list[Tensor]:
