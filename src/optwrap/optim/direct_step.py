@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from optwrap.optim.layout import KnownState
+from optwrap.optim.layout import KnownState, params_of
 from optwrap.optim.own_step import is_intercepted, is_profiled, is_replaced, is_scaled
 from optwrap.optim.sharding import is_sharded
 
@@ -53,7 +53,7 @@ class DirectStep:
             and not is_intercepted(optimizer)
             and all(group["fused"] and not group["foreach"] and not group["differentiable"] for group in groups)
             and all(len({(param.device, param.dtype) for param in group["params"]}) <= 1 for group in groups)
-            and not is_sharded([param for group in groups for param in group["params"]])
+            and not is_sharded(params_of(optimizer))
         )
         try:
             return cls(optimizer, state, present) if suited else None

@@ -18,7 +18,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
 from optwrap.optim.direct_step import DirectStep
 from optwrap.optim.gathered_step import GatheredStep
-from optwrap.optim.layout import PLAIN_TENSORS, KnownState, Layout, align_strides, prepare, unfit
+from optwrap.optim.layout import PLAIN_TENSORS, KnownState, Layout, align_strides, params_of, prepare, unfit
 from optwrap.optim.norm import norm_of, norm_of_shards
 from optwrap.optim.own_step import is_replaced
 from optwrap.optim.sharded_state import place_state
@@ -36,10 +36,9 @@ def choose_fused(optimizer: Optimizer) -> None:
     A choice is `fused` or `foreach` (True or False), `capturable=True` or `differentiable=True`.
     """
     devices = _DEVICES.get(type(optimizer), ())  # a subclass may rely on the plain loop
-    params = [param for group in optimizer.param_groups for param in group["params"]]
     suited = all(
         type(shard_of(param)) in PLAIN_TENSORS and param.device.type in devices and param.is_floating_point()
-        for param in params
+        for param in params_of(optimizer)
     )
     if suited and all(_is_open(group) for group in optimizer.param_groups):
         for options in (optimizer.defaults, *optimizer.param_groups):
@@ -77,7 +76,7 @@ class FusedKernel:
     @property
     def params(self) -> list[Tensor]:
         """Every parameter of the optimizer."""
-        return [param for group in self.optimizer.param_groups for param in group["params"]]
+        return params_of(self.optimizer)
 
     @property
     def kinds(self) -> tuple[frozenset[torch.device], frozenset[torch.dtype]]:
@@ -102,11 +101,7 @@ class FusedKernel:
 
     def step(self, **kwargs: Any) -> None:
         """Step, with the plain loop where the fused kernel would be wrong."""
-        # Held until the step is over: to let go of the gradients' Python objects and take them again takes time.
-        grads = self.grads() if self._layout is not None and not kwargs else None
-        if grads is not None:
-            self.step_with(grads)
-        elif self._compiled is not None and self._may_use_compiled(kwargs):
+        if self._compiled is not None and self._may_use_compiled(kwargs):
             self._compiled()
         elif not self._known or not any(group["fused"] for group in self.optimizer.param_groups):
             self._stepper.step(**kwargs)
@@ -114,6 +109,7 @@ class FusedKernel:
             self._say("a closure computes the gradients inside the step")
             self._step_unfused(**kwargs)
         else:
+            # Held until the step is over: to let go of their Python objects and take them again takes time.
             grads = self.grads()
             if grads is None:
                 self._step_unfused()

@@ -60,7 +60,7 @@ class Layout:
         present = [param for param in params if param.grad is not None]
         return cls(
             groups=list(optimizer.param_groups),
-            members=_members(optimizer),
+            members=params_of(optimizer),
             traits=[_traits(group) for group in optimizer.param_groups],
             params=present,
             absent=[param for param in params if param.grad is None],
@@ -79,7 +79,7 @@ class Layout:
             len(groups) == len(self.groups)
             and all(map(is_, groups, self.groups))
             and [_traits(group) for group in groups] == self.traits
-            and all(map(is_, _members(optimizer), self.members))
+            and all(map(is_, params_of(optimizer), self.members))
         )
 
     def grads(self) -> list[Tensor] | None:
@@ -112,7 +112,8 @@ def _shapes(tensors: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:
     return list(map(Tensor.stride, tensors)), list(map(Tensor.numel, tensors))
 
 
-def _members(optimizer: Optimizer) -> list[Tensor]:
+def params_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return every parameter of the optimizer, in order."""
     return [param for group in optimizer.param_groups for param in group["params"]]
 
 

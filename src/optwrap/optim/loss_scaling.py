@@ -27,10 +27,9 @@ class LossScaling:
 
     def check_scaled(self, optimizer: Optimizer) -> None:
         """Raise ConfigError if the gradients were unscaled already, by `scaler.unscale_(optimizer)`."""
-        if "found_inf_per_device" not in self.scaler._per_optimizer_states.get(id(optimizer), {}):
-            return
-        if self.scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]:
-            del self.scaler._per_optimizer_states[id(optimizer)]
+        states = self.scaler._per_optimizer_states
+        if id(optimizer) in states and states[id(optimizer)]["found_inf_per_device"]:
+            del states[id(optimizer)]
             raise ConfigError(
                 "loss_scaler.unscale_(optimizer): the wrapper's step unscales gradients itself, and would divide "
                 "them by the scale again. Leave the call out: clip through clip_grad, read gradients after step()."

@@ -12,10 +12,10 @@ _DECORATORS = ("torch._compile", "torch.utils._contextlib")  # what torch decora
 
 def is_intercepted(optimizer: Optimizer) -> bool:
     """Whether a hook or a replaced `step` may read parameters and finished gradients at every step."""
-    return has_hooks(optimizer) or is_replaced(optimizer, "step")
+    return _has_hooks(optimizer) or is_replaced(optimizer, "step")
 
 
-def has_hooks(optimizer: Optimizer) -> bool:
+def _has_hooks(optimizer: Optimizer) -> bool:
     """Whether the optimizer, or all optimizers, have step hooks."""
     return bool(
         optimizer._optimizer_step_pre_hooks
