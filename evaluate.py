@@ -14,7 +14,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from optwrap.errors import ConfigError
-from optwrap.run.saved import load_config, run_program, split_arguments
+from optwrap.checkpoint.saved import load_config, run_program, split_arguments
 
 _BUILT = ("data", "model", "task")
 
@@ -36,11 +36,12 @@ def main(arguments: list[str]) -> dict[str, float]:
 
 def evaluate_run(folder: Path, cfg: DictConfig, split: str, which: str = "last") -> dict[str, float]:
     """Build what `cfg` names, load the weights of `folder` and evaluate them."""
+    from optwrap.checkpoint import files as checkpoint
+    from optwrap.checkpoint.files import Checkpoints
     from optwrap.instantiate import build
-    from optwrap.run import checkpoint, setup
+    from optwrap.run import setup
     from optwrap.run.evaluation import evaluate
     from optwrap.run.loaders import batches, make_loaders
-    from optwrap.run.recorder import run_checkpoints
 
     if split not in ("val", "test"):
         raise ConfigError(f"split={split}: it is val or test.")
@@ -49,7 +50,7 @@ def evaluate_run(folder: Path, cfg: DictConfig, split: str, which: str = "last")
     setup.seed_everything(cfg.seed, cfg.deterministic)
     device = setup.find_device(cfg.device)
     model = setup.place(build(cfg.model, "model"), device, cfg.channels_last, cfg.compile)
-    path, state = run_checkpoints(folder).find(which, device)
+    path, state = Checkpoints.of_run(folder).find(which, device)
     checkpoint.load_model(model, state, path)
     task = build(cfg.task, "task", model=model)
     task.metrics.to(device)

@@ -11,14 +11,14 @@ import optwrap.ctrl_c  # noqa: F401, I001 -- before all that takes long to load
 from pathlib import Path
 
 from optwrap.errors import ConfigError
-from optwrap.run.saved import run_program
+from optwrap.checkpoint.saved import run_program
 
 
 def main(arguments: list[str]) -> None:
     """Print the table and write the files."""
-    from optwrap.sweep.report import show_table, write_report
-    from optwrap.sweep.results import read_jobs, write_results_csv
-    from optwrap.sweep.settings import default_metrics
+    from optwrap.sweep.report.results import read_jobs, write_results_csv
+    from optwrap.sweep.report.settings import default_metrics
+    from optwrap.sweep.report.write import show_table, write_report
 
     folders = [argument for argument in arguments if not argument.startswith("metrics=")]
     chosen = [argument.removeprefix("metrics=") for argument in arguments if argument not in folders]

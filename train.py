@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from optwrap.run import app
+from optwrap.program import app
 
 
 @app.main(config_name="config")
@@ -15,14 +15,14 @@ def main(cfg: DictConfig) -> float:
     # Imported here: tab completion and --help answer without loading torch.
     from optwrap.instantiate import build
     from optwrap.optim import build_optim_wrapper
+    from optwrap.plan.objective import Objective
+    from optwrap.plan.ranks import Ranks
+    from optwrap.program.interruption import Interruption
+    from optwrap.record.follower import record
     from optwrap.run import debugging, setup
     from optwrap.run.course import set_course
     from optwrap.run.evaluation import evaluate, write_artifacts
-    from optwrap.run.follower import record
-    from optwrap.run.interruption import Interruption
     from optwrap.run.loaders import batch_size, batches, make_loaders
-    from optwrap.run.objective import Objective
-    from optwrap.run.ranks import Ranks
     from optwrap.run.saver import Saver
     from optwrap.run.strategy import parallelise
 

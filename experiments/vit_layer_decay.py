@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optwrap.checkpoint import files as checkpoint
 from optwrap.errors import ConfigError
 from optwrap.instantiate import build, locate
-from optwrap.run import checkpoint
-from optwrap.run.recorder import FILES
+from optwrap.record.recorder import FILES
 from optwrap.vision import ImageData, ImageDataset, SmallViT
 
 

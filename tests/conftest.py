@@ -18,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cases", type=int, default=20, help="cases of each kind that tests/test_fuzz.py tries")
+    parser.addoption("--cases", type=int, default=20, help="cases of each kind that the fuzzers try")
     parser.addoption("--points", type=int, default=1, help="kills of each configuration that a slow test makes")
 
 

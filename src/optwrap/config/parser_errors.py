@@ -7,4 +7,4 @@ PARSER_ERRORS: tuple[type[Exception], ...] = (
     *(YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError),
     *(AssertionError, RecursionError, OverflowError),
 )
-"""Found by tests/test_fuzz.py."""
+"""Found by tests/optwrap/test_fuzz.py."""

@@ -13,7 +13,7 @@ from torch.amp.autocast_mode import is_autocast_available
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError, did_you_mean
-from optwrap.optim.loss_scaling import LossScaling
+from optwrap.optim.step.loss_scaling import LossScaling
 from optwrap.optim.wrapper import OptimWrapper
 
 logger = logging.getLogger(__name__)

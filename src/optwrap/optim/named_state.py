@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optwrap.optim.hybrid import HybridOptimizer
+from optwrap.optim.constructors.hybrid import HybridOptimizer
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError
-from optwrap.optim.accumulation import AccumulationWindow
-from optwrap.optim.assignment import Assignment
-from optwrap.optim.clip import parse_clip_grad
-from optwrap.optim.counts import StepCounts
-from optwrap.optim.direct_step import zero_grad
-from optwrap.optim.finish import Finish
-from optwrap.optim.hyperparameters import lr_of, momentum_of
-from optwrap.optim.sync import ParallelModules, check_averaged, no_sync, set_fsdp2_sync
+from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
+from optwrap.optim.assignment.table import Assignment
+from optwrap.optim.parallel.sync import ParallelModules, check_averaged, no_sync, set_fsdp2_sync
+from optwrap.optim.step.clip import parse_clip_grad
+from optwrap.optim.step.direct import zero_grad
+from optwrap.optim.step.finish import Finish
+from optwrap.optim.window.accumulation import AccumulationWindow
+from optwrap.optim.window.counts import StepCounts
 
 
 class OptimWrapper:

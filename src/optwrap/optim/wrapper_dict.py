@@ -85,3 +85,10 @@ class OptimWrapperDict(Mapping[str, OptimWrapper]):
             raise KeyError(f"The state dict lacks {missing} and has {extra} too many; it needs {sorted(self)}.")
         for name, wrapper in self.items():
             wrapper.load_state_dict(state_dict[name])
+
+
+def named_wrappers(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, OptimWrapper]:
+    """Return the wrappers by the prefix of their columns: '' for a single one, 'name.' for one of several."""
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        return {f"{name}.": wrapper for name, wrapper in optim_wrapper.items()}
+    return {"": optim_wrapper}

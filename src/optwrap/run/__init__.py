@@ -1,1 +1,4 @@
-"""What a run needs and no project wants to write again."""
+"""What the loop in `train.py` calls: the run's course, data, strategy, saving and evaluation.
+
+The top floor: it imports everything below it, and programs alone import it.
+"""

@@ -9,17 +9,16 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from optwrap.checkpoint.files import Checkpoints
+from optwrap.checkpoint.model_state import sharded_params
+from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
+from optwrap.checkpoint.shard_saver import check_sharding
+from optwrap.checkpoint.state import RunParts
 from optwrap.optim import OptimWrapper, OptimWrapperDict, build_schedule
-from optwrap.run.checkpoint import Checkpoints
-from optwrap.run.folder import save_config
-from optwrap.run.model_state import sharded_params
-from optwrap.run.order import TrainingOrder
-from optwrap.run.plan import Plan, accumulative_counts, make_plan
-from optwrap.run.ranks import ALONE, Ranks
-from optwrap.run.recorder import run_checkpoints
-from optwrap.run.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
-from optwrap.run.shard_saver import check_sharding
-from optwrap.run.state import RunParts
+from optwrap.plan.order import TrainingOrder
+from optwrap.plan.plan import Plan, accumulative_counts, make_plan
+from optwrap.plan.ranks import ALONE, Ranks
+from optwrap.program.folder import save_config
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def set_course(
         ConfigError: a number of the plan is out of range, or the checkpoint does not fit the run.
     """
     check_sharding(cfg.checkpoint)
-    checkpoints = run_checkpoints(folder, cfg.checkpoint.keep)
+    checkpoints = Checkpoints.of_run(folder, cfg.checkpoint.keep)
     saved = find_saved(cfg.resume, checkpoints, state_device(device, ranks), ranks, sharded_params(model))
     plan = make_plan(
         order.per_epoch,

@@ -15,8 +15,8 @@ from torch.profiler import profile, schedule
 from torch.utils.data import Subset
 
 from optwrap.errors import ConfigError
-from optwrap.optim.params import submodules, walk
-from optwrap.run.processes import rank_suffix
+from optwrap.optim.assignment.params import submodules, walk
+from optwrap.program.processes import rank_suffix
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from optwrap.run.ranks import Ranks
+from optwrap.plan.ranks import Ranks
 
 
 def evaluate(task: Any, batches: Iterable[Any]) -> dict[str, float]:

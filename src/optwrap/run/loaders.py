@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from optwrap.errors import ConfigError
-from optwrap.run.interruption import is_open
-from optwrap.run.order import BatchIndex, EvaluationOrder, TrainingOrder
-from optwrap.run.random_state import seeded
-from optwrap.run.ranks import ALONE, Ranks
+from optwrap.plan.order import BatchIndex, EvaluationOrder, TrainingOrder
+from optwrap.plan.random_state import seeded
+from optwrap.plan.ranks import ALONE, Ranks
+from optwrap.program.interruption import is_open
 
 # Seconds that a worker lives on after SIGTERM: until the run has ended, or until a scheduler kills both, whose own
 # handler lets the run go on.

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
-from optwrap.optim.clip import ClipNorm, total_norm
-from optwrap.run.plan import Plan
-from optwrap.run.ranks import ALONE, Ranks
+from optwrap.optim.step.clip import ClipNorm, total_norm
+from optwrap.plan.plan import Plan
+from optwrap.plan.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 

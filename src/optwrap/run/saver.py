@@ -8,21 +8,21 @@ from typing import Self
 
 from torch import Tensor
 
+from optwrap.checkpoint.model_state import load_full_state, sharded_params
+from optwrap.checkpoint.replicas import check_replicas
+from optwrap.checkpoint.resume import find_saved
+from optwrap.checkpoint.shard_saver import ShardSaver
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.optim import load_named_state_dict
+from optwrap.optim.wrapper_dict import named_wrappers
+from optwrap.plan.objective import Objective
+from optwrap.plan.random_state import get_random_state, set_random_state
+from optwrap.program.interruption import Interrupted
+from optwrap.record.follower import Follower
+from optwrap.record.recorder import Recorder
 from optwrap.run.course import Course, state_device
-from optwrap.run.follower import Follower
-from optwrap.run.interruption import Interrupted
-from optwrap.run.model_state import load_full_state, sharded_params
 from optwrap.run.nonfinite import NonFiniteWatch
-from optwrap.run.objective import Objective
-from optwrap.run.random_state import get_random_state, set_random_state
-from optwrap.run.recorder import Recorder
-from optwrap.run.replicas import check_replicas
-from optwrap.run.resume import find_saved
-from optwrap.run.shard_saver import ShardSaver
-from optwrap.run.state import named_wrappers
 
 
 class Saver:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from optwrap.errors import ConfigError
-from optwrap.run.random_state import mix
-from optwrap.run.ranks import ALONE, Ranks
+from optwrap.plan.random_state import mix
+from optwrap.plan.ranks import ALONE, Ranks
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:

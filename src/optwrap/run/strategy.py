@@ -14,9 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim import MultiOptimWrapperConstructor
-from optwrap.optim.blocks import expand_blocks, find_blocks
-from optwrap.optim.params import submodules
-from optwrap.run.ranks import Ranks
+from optwrap.optim.assignment.blocks import expand_blocks, find_blocks
+from optwrap.optim.assignment.params import submodules
+from optwrap.plan.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 

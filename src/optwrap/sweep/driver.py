@@ -19,8 +19,8 @@ from optwrap.sweep.failures import failures, override
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.progress import SweepProgress
 from optwrap.sweep.records import RECORD, read_record, records, records_of, write_record
-from optwrap.sweep.results import read_jobs, write_results_csv
-from optwrap.sweep.settings import default_metrics
+from optwrap.sweep.report.results import read_jobs, write_results_csv
+from optwrap.sweep.report.settings import default_metrics
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,10 @@ def _report(folder: Path | None) -> None:
     try:
         jobs = read_jobs(folder)
         files = [write_results_csv(folder)]
-        from optwrap.sweep.report import show_table, write_report  # here, since it takes long to load matplotlib
+        from optwrap.sweep.report.write import (  # here, since it takes long to load matplotlib
+            show_table,
+            write_report,
+        )
 
         if any(job.status == "finished" for job in jobs):
             show_table(jobs, default_metrics(jobs))

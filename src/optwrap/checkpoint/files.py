@@ -1,0 +1,238 @@
+"""Checkpoint files: there whole or not at all, checked before they are believed, loaded without running code."""
+
+import logging
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from optwrap.checkpoint.model_state import load_full_state, local_state
+from optwrap.checkpoint.shard_folders import SHARDS, drop_unnamed, folder_of
+from optwrap.checkpoint.shards import put_tensors
+from optwrap.errors import ConfigError
+from optwrap.files import disk_full, flush_folder
+from optwrap.plan.ranks import ALONE, Ranks
+from optwrap.record.recorder import FILES
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"update_(\d+)(?:_(\d+))?\.pt")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run: `folder` holds the last `keep` and `best.pt`, `latest` is the newest.
+
+    A file is named for its update, and for the micro-batches that its gradients hold, where there are any.
+    `best.pt` and `latest` are further names of the same files, or copies on a file system without such links.
+    A sharded one has its tensors in a folder of the same name, which stays as long as a file names it.
+    """
+
+    folder: Path
+    latest: Path
+    keep: int = 2
+
+    @classmethod
+    def of_run(cls, folder: Path, keep: int = 1) -> "Checkpoints":
+        """Return the checkpoints of the run in `folder`.
+
+        Raises:
+            ConfigError: not one shall be kept.
+        """
+        if keep < 1:
+            raise ConfigError(f"checkpoint.keep={keep}: it must be 1 or more.")
+        return cls(folder / "checkpoints", folder / FILES["checkpoint"], keep)
+
+    def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
+        """Write a checkpoint and drop the oldest beyond `keep`; return its path."""
+        path = self.path_of(update, held)
+        self.clean()
+        save(path, state)
+        self.take_in(path)
+        return path
+
+    def path_of(self, update: int, held: int) -> Path:
+        """Return where the checkpoint after so many updates, and micro-batches beyond them, is."""
+        return self.folder / (f"update_{update:06d}_{held}.pt" if held else f"update_{update:06d}.pt")
+
+    def take_in(self, path: Path) -> None:
+        """Make a checkpoint that has been written the newest, and drop the oldest beyond `keep`."""
+        _link(path, self.latest)
+        for old in self.paths()[self.keep :]:
+            if old != path:
+                old.unlink()
+        drop_unnamed(self.folder, [*self.paths(), self.best])
+
+    def clean(self) -> None:
+        """Remove what a save that was killed has left."""
+        self.folder.mkdir(exist_ok=True)
+        for left in self.folder.glob("*.tmp"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        drop_unnamed(self.folder, [*self.paths(), self.best])
+
+    def mark_best(self, path: Path) -> None:
+        """Keep this checkpoint as the best so far."""
+        _link(path, self.best)
+        drop_unnamed(self.folder, [*self.paths(), self.best])
+
+    @property
+    def best(self) -> Path:
+        """Where the checkpoint of the best evaluation is."""
+        return self.folder / "best.pt"
+
+    def paths(self) -> list[Path]:
+        """Return the last checkpoints, the newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = {path: match for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))}
+        return sorted(found, key=lambda path: [int(part or 0) for part in found[path].groups()], reverse=True)
+
+    def find(self, which: str, device: torch.device) -> tuple[Path, dict[str, Any]]:
+        """Return the 'best' checkpoint, or the 'last' that is whole, and where it is.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if which == "best":
+            return self.best, load(self.best, device)
+        found = self.newest(device) if self.paths() else None
+        return found or (self.latest, load(self.latest, device))
+
+    def newest(
+        self, device: torch.device, ranks: Ranks = ALONE, like: Mapping[str, DTensor] | None = None
+    ) -> tuple[Path, dict[str, Any]] | None:
+        """Return the newest checkpoint that is whole, and where it is; None where there is none at all.
+
+        Of several ranks each reads it, since it may be its own part (see `load`) that is damaged.
+
+        Raises:
+            ConfigError: there are some, and each is damaged.
+        """
+        problems = []
+        for path in ranks.first(self.paths()):
+            state, problem = _try_to_load(path, device, like)
+            problem = ranks.first(next(filter(None, ranks.gather(problem)), None))
+            if problem is None:
+                return path, state
+            logger.warning("%s The one before it is used.", problem)
+            problems.append(problem)
+        if problems:
+            raise ConfigError("\n".join([f"{self.folder}: no checkpoint can be read.", *problems]))
+        return None
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` to a temporary file beside `path`, flush it to disk and rename it.
+
+    Raises:
+        ConfigError: the disk is full; what was there before still is.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if full := disk_full(error):
+            raise not_written(path, full) from error
+        raise
+
+
+def not_written(path: Path, full: OSError) -> ConfigError:
+    """Return what to say of a checkpoint that a full disk has no room for."""
+    return ConfigError(
+        f"{path}: the checkpoint cannot be written ({full.strerror}). Earlier checkpoints are as they were: make "
+        "room and go on with resume=... from the newest."
+    )
+
+
+def load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None = None) -> dict[str, Any]:
+    """Return what was saved, its tensors whole and on `device`.
+
+    Of a sharded checkpoint, each rank reads those of the parameters in `like` sharded as they are: its own part.
+
+    Raises:
+        ConfigError: there is no such file, it is damaged, or it holds more than tensors and plain values.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no checkpoint. A run writes it at the end of its first epoch.")
+    try:
+        damaged = zipfile.ZipFile(path).testzip()  # torch.load does not look at the checksums that it writes
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+        if SHARDS in state:
+            shards = state.pop(SHARDS)
+            state = put_tensors(state, shards["index"], folder_of(path, shards["folder"]), device, like or {})
+    except Exception as error:  # torch.load documents none; damaged files raise a dozen kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{path}: this is no readable checkpoint ({reason}).") from error
+    return state
+
+
+def _try_to_load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None) -> tuple[Any, str | None]:
+    try:
+        return load(path, device, like), None
+    except ConfigError as error:
+        return None, str(error)
+
+
+def load_model(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Load the model's weights; where they do not fit, change nothing.
+
+    Raises:
+        ConfigError: the names or shapes are not those of `model`; the message lists them.
+    """
+    saved = state.get("model")
+    if not isinstance(saved, Mapping):
+        raise ConfigError(f"{path}: the checkpoint has no weights of a model.")
+    own = local_state(model)
+    problems = [
+        *_listed("The model also has", [name for name in own if name not in saved]),
+        *_listed("The checkpoint also has", [str(name) for name in saved if name not in own]),
+        *_listed("Other shapes", [_shapes(name, saved[name], own[name]) for name in own if name in saved]),
+    ]
+    if problems:
+        raise ConfigError("\n".join([f"{path}: the checkpoint does not fit the model.", *problems]))
+    load_full_state(model, saved)
+
+
+def _shapes(name: str, saved: Any, own: Any) -> str:
+    """Return what differs between a saved tensor and the model's; nothing where they fit."""
+    if not isinstance(own, torch.Tensor):  # a module's extra state
+        return ""
+    if not isinstance(saved, torch.Tensor):
+        return f"{name} (saved {type(saved).__name__}, here {tuple(own.shape)})"
+    same = saved.shape == own.shape
+    return "" if same else f"{name} (saved {tuple(saved.shape)}, here {tuple(own.shape)})"
+
+
+def _listed(what: str, names: list[str], most: int = 8) -> list[str]:
+    names = [name for name in names if name]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return [f"{what}: {', '.join(names[:most])}{more}."] if names else []
+
+
+def _link(path: Path, name: Path) -> None:
+    """Give the file another name, in place of the file that had it."""
+    temporary = name.with_name(name.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, name)

@@ -1,0 +1,110 @@
+"""Read what a finished run saved of its config."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from optwrap.argument_types import fits
+from optwrap.config.parser_errors import PARSER_ERRORS
+from optwrap.errors import ConfigError, did_you_mean, first_line
+from optwrap.program.interruption import reader_gone
+
+
+def run_program(main: Callable[[list[str]], Any], usage: str | None) -> None:
+    """Run `main` on the command line; print `usage` for --help, and one line on what a user can put right."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(usage)
+        return
+    try:
+        main(sys.argv[1:])
+        sys.stdout.flush()
+    except ConfigError as error:
+        sys.exit(str(error))
+    except BrokenPipeError:
+        sys.exit(reader_gone())
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if error.filename is None:
+            raise
+        sys.exit(f"{error.filename2 or error.filename}: {error.strerror}.")
+
+
+def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
+    """Split `key=value` arguments into a program's own (with their defaults, None: required) and the rest.
+
+    Raises:
+        ConfigError: an argument is no `key=value`, or a required one is missing.
+
+    >>> split_arguments(["run=outputs/x", "device=cpu"], {"run": None, "split": "test"})
+    ({'run': 'outputs/x', 'split': 'test'}, ['device=cpu'])
+    """
+    values, rest = dict(own), []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument}: arguments are written key=value. {_usage(own)}")
+        if key in own:
+            values[key] = value
+        else:
+            rest.append(argument)
+    missing = [key for key, value in values.items() if not value]
+    if missing:
+        raise ConfigError(f"{missing[0]}= is missing. {_usage(own)}")
+    return {key: str(value) for key, value in values.items()}, rest
+
+
+def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
+    """Return the config that the run in `folder` was started with, with further `key=value` overrides.
+
+    Raises:
+        ConfigError: the folder is no run's, or an override does not fit its config.
+    """
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"run={folder}: this is no run's folder: it has no .hydra/config.yaml.")
+    try:
+        cfg = OmegaConf.load(path)
+    except PARSER_ERRORS as error:
+        raise ConfigError(f"{path}: this is no YAML that can be read ({first_line(error)}).") from error
+    missing = [key for key in _NEEDED if not isinstance(cfg, DictConfig) or key not in cfg]
+    if missing:
+        raise ConfigError(f"{path}: this config is not one of train.py's: it has no {', '.join(missing)}.")
+    for override in overrides:
+        key = override.partition("=")[0]
+        try:
+            saved = OmegaConf.select(cfg, key, default=_ABSENT, throw_on_missing=False)
+        except PARSER_ERRORS as error:
+            raise ConfigError(f"{override}: {key!r} is no key ({first_line(error)}).") from error
+        if saved is _ABSENT:
+            keys = [*_keys(OmegaConf.to_container(cfg)), "run", "split"]
+            raise ConfigError(f"{override}: the run's config has no key {key!r}.{did_you_mean(key, keys)}")
+        try:
+            value = OmegaConf.select(OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])), key)
+        except PARSER_ERRORS as error:
+            raise ConfigError(f"{override}: {first_line(error)}") from error
+        if isinstance(saved, DictConfig) and not isinstance(value, DictConfig):
+            raise ConfigError(f"{override}: {key} is a group; only keys below it can be set here, as in {key}.x=1")
+        kind = float if type(saved) is int and isinstance(value, float) and key not in _WHOLE else type(saved)
+        if value is not None and kind in (int, float, bool) and not fits(value, kind):
+            raise ConfigError(f"{override}: expected {kind.__name__}.")
+        OmegaConf.update(cfg, key, value)
+    return cfg  # type: ignore[return-value]
+
+
+_WHOLE = ("batch_size", "num_workers", "seed")
+_NEEDED = ("data", "model", "task", "seed", "device", "batch_size")
+_ABSENT = object()
+
+
+def _usage(own: Mapping[str, str | None]) -> str:
+    return "Usage: " + " ".join(
+        f"{key}=..." if value is None else f"[{key}={value}]" for key, value in own.items()
+    )
+
+
+def _keys(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    return [name for key, item in node.items() for name in (f"{prefix}{key}", *_keys(item, f"{prefix}{key}."))]

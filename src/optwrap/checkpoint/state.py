@@ -1,0 +1,114 @@
+"""What a checkpoint holds of a run, gathered and put back; the same on one rank and on several."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from optwrap.checkpoint.model_state import full_state, local_state
+from optwrap.optim import (
+    HybridOptimizer,
+    OptimWrapper,
+    OptimWrapperDict,
+    Schedule,
+    ScheduleDict,
+    load_named_options,
+    load_named_state_dict,
+    named_state_dict,
+)
+from optwrap.optim.parallel.sharded_state import full
+from optwrap.optim.wrapper_dict import named_wrappers
+from optwrap.plan.ranks import Ranks
+
+FORMAT = 1
+_MOST_UPDATES = 1000  # of one wrapper in a micro-batch: a schedule is advanced update by update
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """The parts of a run that training changes; a task takes part where it has `state_dict` and its opposite."""
+
+    model: nn.Module
+    optim_wrapper: OptimWrapper | OptimWrapperDict
+    schedule: Schedule | ScheduleDict
+    task: Any
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of every part, whole; optimizer state is by parameter name.
+
+        Of several ranks all call it, and rank 0's is the one to save.
+        """
+        named = full(named_state_dict(self.optim_wrapper), keep=Ranks.current().is_first)
+        return self._state_dict(full_state(self.model), named)
+
+    def local_state_dict(self) -> dict[str, Any]:
+        """Return the same with what this rank holds of each tensor."""
+        return self._state_dict(local_state(self.model), named_state_dict(self.optim_wrapper))
+
+    def _state_dict(self, model: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        state = {
+            "format": FORMAT,
+            "model": model,
+            "optim_wrapper": named,
+            "counters": {name: _counters(each) for name, each in named_wrappers(self.optim_wrapper).items()},
+            "schedule": self.schedule.state_dict(),
+        }
+        if hasattr(self.task, "state_dict"):
+            state["task"] = self.task.state_dict()
+        return state
+
+    def load_optimizers(self, state: Mapping[str, Any]) -> list[str]:
+        """Load optimizer state and counters; return the wrappers whose optimizers start anew: others than saved.
+
+        Raises:
+            KeyError: the wrappers are others.
+            ValueError: the counters cannot be those of a run.
+        """
+        wrappers, counters = named_wrappers(self.optim_wrapper), state["counters"]
+        most = _MOST_UPDATES * state["progress"]["micro_batches"]
+        if any(not 0 <= each["updates"] <= most for each in counters.values()):
+            raise ValueError("It counts more updates than its micro-batches can have made.")
+        other = [name for name, wrapper in wrappers.items() if counters[name]["optimizer"] != _kind(wrapper)]
+        load_named_state_dict(self.optim_wrapper, state["optim_wrapper"])  # what is of the same class
+        for name, wrapper in wrappers.items():
+            wrapper.updates = counters[name]["updates"]
+            wrapper.skipped_steps = counters[name]["skipped_steps"]
+            wrapper.last_grad_norm = counters[name]["last_grad_norm"]
+        return other
+
+    def load_schedule(self, state: Mapping[str, Any]) -> None:
+        """Put the schedule, which must be the same, where it stood."""
+        self.schedule.load_state_dict(state["schedule"])
+
+    def load_hyperparameters(self, state: Mapping[str, Any]) -> None:
+        """Take all hyperparameters as they stood: a schedule of the lr may move the momentum too (OneCycleLR)."""
+        load_named_options(self.optim_wrapper, state["optim_wrapper"])
+
+    def advance_schedule(self) -> None:
+        """Advance a new schedule to the updates that were made."""
+        with warnings.catch_warnings():  # torch expects an optimizer step before each of a schedule
+            warnings.simplefilter("ignore", UserWarning)
+            self.schedule.step()
+
+    def load_task(self, state: Mapping[str, Any]) -> None:
+        """Load the task's own state, where it has any."""
+        if "task" in state and hasattr(self.task, "load_state_dict"):
+            self.task.load_state_dict(state["task"])
+
+
+def _counters(wrapper: OptimWrapper) -> dict[str, int | str | Tensor | None]:
+    return {
+        "optimizer": _kind(wrapper),
+        "updates": wrapper.updates,
+        "skipped_steps": wrapper.skipped_steps,
+        "last_grad_norm": wrapper.last_grad_norm,
+    }
+
+
+def _kind(wrapper: OptimWrapper) -> str:
+    """Name the optimizer, whose state no other class can read."""
+    optimizer = wrapper.optimizer
+    parts = optimizer.optimizers.values() if isinstance(optimizer, HybridOptimizer) else [optimizer]
+    return "+".join(type(part).__name__ for part in parts)

@@ -1,0 +1,163 @@
+"""Rules that give each parameter its learning rate, weight decay and other options, as `paramwise_cfg` says."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from optwrap.errors import ConfigError, did_you_mean
+from optwrap.optim.assignment.kinds import is_bias, is_depthwise, is_norm, is_offset_conv
+from optwrap.optim.assignment.params import NamedParam
+from optwrap.optim.assignment.paramwise import KEY, MULTIPLIERS, ParamwiseRules, is_number
+from optwrap.optim.assignment.table import Assignment
+
+logger = logging.getLogger(__name__)
+
+_Decision = tuple[str | None, str | None, str | None]  # a custom key, or the fields that rule lr and weight decay
+
+
+def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: ParamwiseRules) -> list[Assignment]:
+    """Return the options of every trainable parameter: pure, and linear in the number of parameters.
+
+    `base` holds the optimizer's own options (lr, weight_decay, ...). The longest custom key inside a name
+    decides alone; without one the type rules apply: weight decay by norm, else bias, else depthwise conv,
+    else one-dimensional; lr by deform-conv offset, else bias. `lr_mult`/`decay_mult` multiply the outcome.
+
+    Raises:
+        ConfigError: a custom key matches nothing, or sets an option that the optimizer does not have; a decay
+            factor has nothing to multiply; a parameter has two names and `bypass_duplicate` is off.
+    """
+    params = list(params)
+    trainable = [param for param in params if param.tensor.requires_grad]
+    _check_options(rules, base)
+    if rules and not rules.bypass_duplicate:
+        check_duplicates(params)
+    keys = sorted(rules.custom_keys, key=lambda key: (-len(key), key))
+    if keys:
+        check_matches(params, rules)
+    lr_rules, decay_rules = (_that_are_set(table, rules) for table in (_LR_RULES, _DECAY_RULES))
+    outcomes: dict[_Decision, tuple[Mapping[str, Any], str]] = {}
+    assignments = []
+    for param in trainable:
+        custom = _longest(keys, param.name) if keys else None
+        lr_rule = _first(lr_rules, param) if lr_rules and not custom else None
+        decay_rule = _first(decay_rules, param) if decay_rules and not custom else None
+        decision = (custom, lr_rule, decay_rule)
+        if decision not in outcomes:
+            outcomes[decision] = _outcome(decision, base, rules)
+        options, rule = outcomes[decision]
+        assignments.append(Assignment(param.name, param.tensor, options, rule))
+    return assignments
+
+
+def check_matches(params: Sequence[NamedParam], rules: ParamwiseRules) -> None:
+    """Look for custom keys that match no trainable parameter.
+
+    Raises:
+        ConfigError: there is one (with `strict: false` it is a warning).
+    """
+    trainable = [param for param in params if param.tensor.requires_grad]
+    for key in rules.custom_keys:
+        if any(key in param.name for param in trainable):
+            continue
+        why = "matches only frozen parameters" if any(key in p.name for p in params) else "matches no parameter"
+        parts = {part for p in trainable for part in _prefixes(p.name)}
+        message = (
+            f"{KEY}.custom_keys: {key!r} {why}.{did_you_mean(key, sorted(parts))} Remove it, correct it, or "
+            f"set {KEY}.strict=false for a config that several models share."
+        )
+        if rules.strict:
+            raise ConfigError(message)
+        logger.warning(message)
+
+
+def check_duplicates(params: Iterable[NamedParam]) -> None:
+    """Look for trainable parameters with two names.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for param in params:
+        if param.aliases and param.tensor.requires_grad:
+            raise ConfigError(
+                f"Parameter {param.name!r} is also {param.aliases[0]!r} (tied weights), so two rules could "
+                f"decide. Set {KEY}.bypass_duplicate=true to let the first name decide."
+            )
+
+
+def _outcome(decision: _Decision, base: Mapping[str, Any], rules: ParamwiseRules) -> tuple[Mapping[str, Any], str]:
+    """Return the options that follow from what decided, and its name."""
+    custom, *fields_of_type = decision
+    decided = [name for name in fields_of_type if name]
+    options = {name: base[name] for name in ("lr", "weight_decay") if name in base}
+    factors = [(_option(name), getattr(rules, name)) for name in decided]
+    if custom is not None:
+        decided = [f"custom_keys[{custom!r}]"]
+        own = rules.custom_keys[custom]
+        options |= {name: value for name, value in own.items() if name not in MULTIPLIERS}
+        factors = [(MULTIPLIERS[name], own[name]) for name in MULTIPLIERS if own.get(name) is not None]
+    for name, option in MULTIPLIERS.items():
+        if (factor := getattr(rules, name)) is not None:
+            decided.append(name)
+            factors.append((option, factor))
+    for option, factor in factors:
+        options[option] = options[option] * factor
+    return options, " + ".join(decided) or "base"
+
+
+def _is_flat(param: NamedParam) -> bool:
+    return param.tensor.ndim == 1
+
+
+_Rule = tuple[str, Callable[[NamedParam], bool]]
+_LR_RULES: tuple[_Rule, ...] = (("dcn_offset_lr_mult", is_offset_conv), ("bias_lr_mult", is_bias))
+_DECAY_RULES: tuple[_Rule, ...] = (
+    ("norm_decay_mult", is_norm),
+    ("bias_decay_mult", is_bias),
+    ("dwconv_decay_mult", is_depthwise),
+    ("flat_decay_mult", _is_flat),
+)
+
+
+def _that_are_set(table: Sequence[_Rule], rules: ParamwiseRules) -> list[_Rule]:
+    return [(name, applies) for name, applies in table if getattr(rules, name) is not None]
+
+
+def _first(table: Sequence[_Rule], param: NamedParam) -> str | None:
+    for name, applies in table:
+        if applies(param):
+            return name
+    return None
+
+
+def _longest(keys: Sequence[str], name: str) -> str | None:
+    for key in keys:
+        if key in name:
+            return key
+    return None
+
+
+def _option(factor: str) -> str:
+    return "lr" if factor.endswith("lr_mult") else "weight_decay"
+
+
+def _check_options(rules: ParamwiseRules, base: Mapping[str, Any]) -> None:
+    named = [(f"{KEY}.{name}", name, _option(name), value) for name, value in rules.factors.items()]
+    for key, options in rules.custom_keys.items():
+        where = f"{KEY}.custom_keys.{key}"
+        named += [(f"{where}.{name}", name, MULTIPLIERS.get(name, name), value) for name, value in options.items()]
+    for where, name, option, value in named:
+        if option not in base:
+            have = sorted({*MULTIPLIERS, *base})
+            raise ConfigError(
+                f"{where}={value!r}: the optimizer has no option {option!r}.{did_you_mean(name, have)} "
+                f"Options here: {', '.join(have)}."
+            )
+        if is_number(base[option]) and value is not None and not (is_number(value) and value >= 0):
+            raise ConfigError(f"{where}={value!r}: it must be a number from 0 up, as the optimizer's {option} is.")
+        if option == "weight_decay" and option != name and base[option] == 0:
+            logger.warning("%s=%r multiplies a weight decay of 0: it has no effect.", where, value)
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)] + parts

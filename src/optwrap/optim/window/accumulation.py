@@ -1,0 +1,100 @@
+"""The accumulation window of a wrapper: how losses are normalised, and what the gradients hold."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optwrap.optim.parallel.sharded_state import placed_as
+from optwrap.optim.step.clip import multiply_grads
+from optwrap.optim.window.counts import MicroBatches
+from optwrap.optim.window.weighted import WeightedWindow
+
+
+class AccumulationWindow:
+    """Normalises the losses of a window, by its length or by their weights."""
+
+    def __init__(self, accumulative_counts: int) -> None:
+        self.counts = MicroBatches(accumulative_counts)
+        self._weighted = WeightedWindow(accumulative_counts)
+        self._length = 1  # by which the gradients now held were divided
+
+    def normalise(
+        self,
+        loss: Tensor,
+        weight: float | Tensor | None,
+        params: Callable[[], Sequence[Tensor]],
+        parallel: Sequence[nn.Module] | None,
+    ) -> Tensor:
+        """Return the loss to differentiate.
+
+        Raises:
+            ValueError: the run is over, or some micro-batches of the window have a weight and some have none.
+        """
+        length = self.counts.window_length()
+        begun = self.counts.held > 0 or self._weighted.total is not None
+        if begun and (weight is None) != (self._weighted.total is None):
+            raise ValueError("Give every micro-batch of an update a weight, or none of them.")
+        if weight is not None:
+            _check_weight(weight)
+            return self._weighted.weigh(loss, weight, parallel)
+        if self.counts.held and length != self._length:  # a resumed run's plan may be another one
+            multiply_grads(_grads(params()), torch.tensor(self._length / length))
+        self._length = length
+        return loss if length == 1 else loss / length
+
+    def count(self) -> None:
+        """Count the micro-batch whose gradients have just been added."""
+        if self._weighted.pending is not None:
+            self._weighted.count()
+        self.counts.advance()
+
+    def finish(self, parallel: Sequence[nn.Module] | None) -> Tensor | None:
+        """End a window; return what makes its gradients the mean over items, None where they are means."""
+        if self._weighted.total is None:
+            return None
+        factor = self._weighted.factor(parallel)
+        self._weighted.clear()
+        return factor
+
+    def clear(self) -> None:
+        """Forget what the gradients held: they have been zeroed."""
+        if self._weighted.total is not None:
+            self._weighted.clear()
+        self.counts.held = 0
+
+    def state_dict(self, params: Sequence[Tensor], scale: float) -> dict[str, Any]:
+        """Return what a run needs to go on inside a window; its gradients are `scale` times too large."""
+        return {
+            "inner_count": self.counts.done,
+            "held": self.counts.held,
+            "length": self._length,
+            "scale": scale,
+            "items": None if self._weighted.total is None else self._weighted.state_dict(),
+            "grads": [None if param.grad is None else param.grad.clone() for param in params],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], params: Sequence[Tensor], scale: float) -> None:
+        """Load what `state_dict` returned into gradients that shall be `scale` times too large."""
+        state = copy.deepcopy(dict(state_dict))
+        self.counts.restore(state["inner_count"], state["held"])
+        self._length = state["length"]
+        for param, grad in zip(params, state["grads"], strict=True):
+            param.grad = None if grad is None else placed_as(param, grad.to(param.device))
+        if scale != state["scale"]:
+            multiply_grads(_grads(params), torch.tensor(scale / state["scale"]))
+        if state["items"] is not None:
+            self._weighted.load_state_dict(state["items"])
+
+
+def _grads(params: Sequence[Tensor]) -> list[Tensor]:
+    return [param.grad for param in params if param.grad is not None]
+
+
+def _check_weight(weight: float | Tensor) -> None:
+    # A tensor stays unread: that would wait for the device.
+    if not isinstance(weight, Tensor) and not (weight >= 0 and math.isfinite(weight)):
+        raise ValueError(f"weight={weight!r} must be a finite number of items, 0 or more.")

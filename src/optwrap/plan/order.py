@@ -1,0 +1,80 @@
+"""Which samples a batch is made of, and which part of it each rank takes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from optwrap.plan.random_state import mix
+from optwrap.plan.ranks import ALONE, Ranks
+
+
+class BatchIndex(NamedTuple):
+    """Which samples a batch is made of, and the seed of what is random about them."""
+
+    rows: Sequence[int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """The order of training: each epoch goes through the samples in an order of its own, and drops a last rest.
+
+    Each rank takes its part of every batch, as one rank would take them with smaller micro-batches.
+
+    >>> order = TrainingOrder(samples=5, batch_size=2, seed=0)
+    >>> order.per_epoch, [len(index.rows) for index in order.between(1, 4)]
+    (2, [2, 2, 2])
+    """
+
+    samples: int
+    batch_size: int
+    seed: int
+    ranks: Ranks = ALONE
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches to an epoch."""
+        return self.samples // self.batch_size
+
+    def between(self, first: int, last: int) -> Iterator[BatchIndex]:
+        """Yield the batches from number `first` to before `last`, counted from 0 at the start of the run."""
+        for number in range(first, last):
+            epoch, batch = divmod(number, self.per_epoch)
+            if number == first or batch == 0:
+                generator = torch.Generator().manual_seed(mix(self.seed, epoch))
+                rows = torch.randperm(self.samples, generator=generator).tolist()
+            share = self.batch_size // self.ranks.size
+            start = batch * self.batch_size + self.ranks.rank * share
+            yield BatchIndex(rows[start : start + share], mix(self.seed, epoch, start + 1))
+
+
+@dataclass(frozen=True)
+class EvaluationOrder:
+    """The order of evaluation: every sample once, as they stand; random numbers are the same each time.
+
+    The ranks share each batch. None is left without a sample, so that all go through the model equally often: a
+    rest of fewer samples than ranks joins the batch before.
+
+    >>> order = EvaluationOrder(samples=9, batch_size=4, seed=0, ranks=Ranks(rank=1, size=2))
+    >>> [list(index.rows) for index in order]
+    [[2, 3], [6, 7, 8]]
+    """
+
+    samples: int
+    batch_size: int
+    seed: int
+    ranks: Ranks = ALONE
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        for number in range(len(self)):
+            first = number * self.batch_size
+            last = self.samples if number == len(self) - 1 else first + self.batch_size
+            count, rank, size = last - first, self.ranks.rank, self.ranks.size
+            rows = range(first + count * rank // size, first + count * (rank + 1) // size)
+            yield BatchIndex(rows, mix(self.seed, rows.start))
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.samples, self.batch_size)
+        return whole + (rest >= self.ranks.size)

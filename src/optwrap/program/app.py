@@ -1,0 +1,233 @@
+"""`@app.main()`: `hydra.main` with this project's schemas, and errors that say what to put right."""
+
+import functools
+import inspect
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from optwrap.config import help as help_page
+from optwrap.config import store
+from optwrap.config.command_line import CommandLine
+from optwrap.config.messages.explain import check_complete, explain
+from optwrap.config.messages.frames import short_traceback
+from optwrap.config.resuming import AUTO, register_resolver, with_saved_overrides
+from optwrap.errors import ConfigError
+from optwrap.program.folder import claim_folder, open_folder
+from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
+from optwrap.program.launch import run_or_launch
+from optwrap.program.nodes import Nodes
+from optwrap.program.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
+from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
+from optwrap.sweep.failures import again
+from optwrap.sweep.job import Sweep, run_job, show_warnings_only
+
+log = logging.getLogger(__name__)
+
+Task = Callable[..., Any]
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Task], Callable[..., Any]]:
+    """Make a function of the composed config the program of its file, as `hydra.main` does.
+
+    `config_path` lies beside that file. What a user can put right becomes one message on stderr and exit
+    code 1; any other error keeps its traceback, less the frames of Hydra and OmegaConf, also code 1;
+    Ctrl-C gives one line and 130, SIGTERM 143; argparse's own errors give 2. `HYDRA_FULL_ERROR=1` shows
+    everything as Hydra does. Called with a config, the program is the plain function.
+    """
+
+    def decorate(task: Task) -> Callable[..., Any]:
+        script = Path(inspect.getfile(task)).resolve()
+        conf = script.parent / config_path
+
+        @functools.wraps(task)
+        def program(cfg: DictConfig | None = None) -> Any:
+            if cfg is not None:
+                return task(cfg)
+            try:
+                sys.argv[1:] = with_saved_overrides(sys.argv[1:])
+                sys.argv[1:] = arguments_of_rank(sys.argv[1:])
+            except ConfigError as error:
+                sys.exit(_say(str(error), code=1))
+            line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
+            store.register()
+            help_page.register_resolvers(conf)
+            OmegaConf.register_new_resolver("optwrap.rank_suffix", rank_suffix, replace=True)
+            run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
+            with joined() as processes:
+                launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
+                register_resolver(partial(processes.agree, "run folder"))
+                if os.environ.get(_FULL_ERROR) == "1":
+                    return _run_openly(lambda sweep: run(_open_job(launch, sweep))(), line)
+                return _run(lambda sweep: run(_job(launch, line, sweep, processes))(), line, processes)
+
+        return program
+
+    return decorate
+
+
+def _typed_overrides(arguments: list[str]) -> tuple[str, ...]:
+    return tuple(argument for argument in arguments if "=" in argument and not argument.startswith("-"))
+
+
+def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processes) -> None:
+    """Run Hydra's program; end the process with a message where it fails."""
+    try:
+        with _hydra_lets_errors_out(), terminated_as_interrupted():
+            failed = run_sweep(program, new_sweep(line.conf.parent))
+        if failed:
+            sys.exit(_say("\n" + "\n".join(failed), code=1))
+    except KeyboardInterrupt as interrupt:
+        text = str(interrupt) or again(sweep_folder())  # the latter where jobs run in other processes
+        if processes.speaks_for_all:
+            _say(f"\ninterrupted{'; ' if text else ''}{text}", code=0)
+        sys.exit(exit_code(interrupt))
+    except BrokenPipeError:
+        sys.exit(reader_gone())
+    except SystemExit as end:
+        if end.code == 2 and any(argument.startswith("-") for argument in sys.argv[1:]):
+            _say("Flags come first, then overrides without dashes: -m seed=0,1 epochs=5", code=2)
+        raise
+    except Exception as error:
+        if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
+            sys.exit(1)  # the shell would offer the words of a message as completions
+        message = _message(error, line)
+        if processes.shows(message):
+            _say(message if not processes.rank else f"[rank {processes.rank}] {message}", code=1)
+        sys.exit(1)
+
+
+def _run_openly(program: Callable[[Sweep], Any], line: CommandLine) -> None:
+    """Run Hydra's program, with nothing of an error hidden; a sweep keeps its records as ever."""
+    with terminated_as_interrupted():
+        failed = run_sweep(program, new_sweep(line.conf.parent))
+    if failed:
+        sys.exit(_say("\n" + "\n".join(failed), code=1))
+
+
+def _open_job(task: Task, sweep: Sweep) -> Task:
+    """Wrap the function that Hydra calls: record a sweep's job with the whole traceback of its error."""
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            return _alone(task, cfg)
+        return _sweep_job(task, cfg, sweep, lambda error: "".join(traceback.format_exception(error)))
+
+    return job
+
+
+@contextmanager
+def _hydra_lets_errors_out() -> Iterator[None]:
+    """Make Hydra raise instead of printing and exiting, which it only does with HYDRA_FULL_ERROR=1.
+
+    A user's own setting was looked at before, and is as it was afterwards.
+    """
+    before, stderr = os.environ.get(_FULL_ERROR), sys.stderr
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        sys.stderr = stderr
+        del os.environ[_FULL_ERROR]
+        if before is not None:
+            os.environ[_FULL_ERROR] = before
+
+
+def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> Task:
+    """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
+
+    def checked(cfg: DictConfig) -> Any:
+        check_complete(cfg, line)
+        return task(cfg, hidden=_FULL_ERROR)
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        config = HydraConfig.get()
+        sweeps = config.mode == RunMode.MULTIRUN
+        try:
+            if sweeps:
+                return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
+            if shares_the_terminal():
+                show_warnings_only()
+            return _alone(checked, cfg)
+        except KeyboardInterrupt as interrupt:
+            processes.ends("interrupted", str(exit_code(interrupt) - 128))
+            folder = os.path.abspath(config.runtime.output_dir)
+            raise how_to_go_on(interrupt, folder, again(sweep_folder()) if sweeps else None) from interrupt
+        except Exception as error:
+            if not sweeps:
+                cause = processes.why(error, _message(error, line))
+                if isinstance(cause, Exception):
+                    _log_failure(_message(cause, line))
+                if cause is not error:
+                    raise cause from None
+            raise
+
+    return job
+
+
+def _alone(task: Task, cfg: DictConfig) -> Any:
+    with open_folder(cfg):
+        return task(cfg)
+
+
+def _sweep_job(task: Task, cfg: DictConfig, sweep: Sweep, message: Callable[[Exception], str]) -> Any:
+    """Run a job of a sweep; of a job's several nodes the first keeps its record."""
+    if Nodes.of_this_job().index == 0:
+        return run_job(partial(_swept, task), cfg, sweep, message)
+    cfg.resume = AUTO
+    return task(cfg)
+
+
+def _swept(task: Task, cfg: DictConfig) -> Any:
+    cfg.resume = AUTO  # from its last checkpoint, where an earlier call of the sweep left one
+    claim_folder(cfg)
+    return task(cfg)
+
+
+def _log_failure(message: str) -> None:
+    """Write the message into the run's log; on the terminal it comes at the end."""
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+    sys.stderr = _WithoutJobLine(sys.stderr)
+
+
+class _WithoutJobLine:
+    """stderr less Hydra's 'Error executing job with overrides', which repeats what was just typed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith("Error executing job with") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _message(error: Exception, line: CommandLine) -> str:
+    """Return the user's message, or a traceback for a bug, one in the explanations included."""
+    with suppress(Exception):
+        if message := explain(error, line):
+            return message
+    return short_traceback(error, hidden=__file__) + "\nHYDRA_FULL_ERROR=1 shows the frames of Hydra too."
+
+
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

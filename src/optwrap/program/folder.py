@@ -1,0 +1,88 @@
+"""A run's folder: one run's alone, with the config that it was told."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from optwrap.errors import ConfigError
+from optwrap.files import write_text
+from optwrap.lock import BusyError, locked
+from optwrap.program.processes import parent_reports, rank_suffix, started_by_torchrun
+
+CONFIG = ".hydra"
+_ROWS = "metrics.csv"
+
+
+@contextmanager
+def open_folder(cfg: DictConfig) -> Iterator[None]:
+    """Hold the run's folder while it runs, and claim it; of several ranks the first does so for all.
+
+    Raises:
+        ConfigError: another process works in it, or as `claim_folder`.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with ExitStack() as held:
+        if rank_suffix():
+            _check_one_folder(folder)
+        else:
+            _hold(folder, cfg, held)
+            if started_by_torchrun():
+                _check_one_folder(folder)
+        yield
+
+
+def _hold(folder: Path, cfg: DictConfig, held: ExitStack) -> None:
+    try:
+        if not parent_reports():  # which holds the folder for its ranks
+            held.enter_context(locked(folder))
+    except BusyError as error:
+        raise ConfigError(
+            f"hydra.run.dir={folder}: another process works in this folder. Wait for its end, or end it."
+        ) from error
+    claim_folder(cfg)
+
+
+def _check_one_folder(folder: Path) -> None:
+    """Wait until rank 0 has claimed the folder, which must be that of all ranks."""
+    from optwrap.plan.ranks import Ranks  # here: alone, no run needs torch so early
+
+    first = Ranks.current().first(str(folder))
+    if first != str(folder):
+        raise ConfigError(
+            f"hydra.run.dir={folder}: rank 0 works in {first}. A time in the name differs between processes: "
+            "give a name without, or leave hydra.run.dir out."
+        )
+
+
+def claim_folder(cfg: DictConfig) -> None:
+    """Save the config of a new run, as Hydra would.
+
+    That of an earlier run stays until the run has gone on (`save_config`): a refused start changes no file.
+
+    Raises:
+        ConfigError: the folder holds a run and `resume` is null.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if not (folder / _ROWS).exists():
+        save_config(folder, cfg)
+    elif cfg.get("resume") is None:
+        raise ConfigError(
+            f"hydra.run.dir={folder}: this folder already holds a run. Go on with it by resume=auto beside "
+            "the same command, or choose another: by default its name is the time to the second."
+        )
+
+
+def save_config(folder: Path, cfg: DictConfig) -> None:
+    """Write the task's config, Hydra's own and the overrides into `.hydra`, each whole or not at all."""
+    hydra = HydraConfig.get()
+    (folder / CONFIG).mkdir(exist_ok=True)
+    contents = {
+        "config.yaml": OmegaConf.to_yaml(cfg),
+        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
+        "overrides.yaml": OmegaConf.to_yaml(hydra.overrides.task),
+    }
+    for name, text in contents.items():
+        write_text(folder / CONFIG / name, text)

@@ -1,0 +1,4 @@
+"""What a run leaves and shows: rows of metrics, the live display, the curves, the result.
+
+Imports plan, optim and what lies below.
+"""

@@ -1,0 +1,64 @@
+"""The report on a sweep: its table as CSV and Markdown, pictures, and one page with all of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich
+
+from optwrap.files import write_text
+from optwrap.sweep.report import plots
+from optwrap.sweep.report.page import page
+from optwrap.sweep.report.results import Job
+from optwrap.sweep.report.settings import finite, objective, settings, swept_keys
+from optwrap.sweep.report.table import rows, to_csv, to_markdown, to_rich
+
+
+def show_table(jobs: Sequence[Job], metrics: Sequence[str]) -> None:
+    """Print the table, in Markdown where the output is no terminal.
+
+    Raises:
+        ConfigError: no job has finished, or a metric is not in the results.
+    """
+    table = rows(jobs, metrics)
+    if rich.get_console().is_terminal:
+        rich.print(to_rich(table))
+    else:
+        print(to_markdown(table))
+
+
+def write_report(folder: Path, jobs: Sequence[Job], metrics: Sequence[str]) -> list[Path]:
+    """Write `report/` into the sweep's folder: table.csv, table.md, the pictures and index.html; return the files.
+
+    Raises:
+        ConfigError: no job has finished, or a metric is not in the results.
+    """
+    table = rows(jobs, metrics)
+    out = folder / "report"
+    out.mkdir(exist_ok=True)
+    write_text(out / "table.csv", to_csv(table))
+    write_text(out / "table.md", to_markdown(table))
+    pictures = draw(jobs, out)
+    html = page(str(folder), table, pictures, [job for job in jobs if job.status != "finished"])
+    write_text(out / "index.html", html)
+    return [out / "table.csv", out / "table.md", *pictures, out / "index.html"]
+
+
+def draw(jobs: Sequence[Job], out: Path) -> list[Path]:
+    """Draw what the jobs can show: settings and curves; a heat map of two swept numbers; more keys in parallel."""
+    metric, higher_is_better = objective(jobs)
+    compared = settings(jobs)
+    keys = swept_keys(jobs)
+    plots.plot_settings(compared, metric, higher_is_better, out / "settings.png")
+    plots.plot_curves(compared, metric, higher_is_better, out / "curves.png")
+    drawn = [out / "settings.png", out / "curves.png"]
+    done = [setting for setting in compared if finite(setting.metric(metric))]
+    numbers = [key for key in keys if plots.is_number([setting.values[key] for setting in done])]
+    if len(done) > 1 and len(keys) == len(numbers) == 2:
+        plots.plot_heat_map(done, keys, metric, out / "heat_map.png")
+        drawn.append(out / "heat_map.png")
+    if len(done) > 1 and len(keys) > 2:
+        plots.plot_parallel(done, keys, metric, out / "parallel.png")
+        drawn.append(out / "parallel.png")
+    for stale in {"heat_map.png", "parallel.png"} - {path.name for path in drawn}:
+        (out / stale).unlink(missing_ok=True)  # of an earlier report on fewer keys
+    return drawn

@@ -1,0 +1,126 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from optwrap.checkpoint import files as checkpoint
+from optwrap.errors import ConfigError
+from optwrap.optim import build_optim_wrapper
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def state(toy_model):
+    cfg = {"optimizer": {"_target_": "torch.optim.AdamW"}, "paramwise_cfg": {"norm_decay_mult": 0}}
+    optim_wrapper = build_optim_wrapper(toy_model, cfg)
+    optim_wrapper.update_params(sum(p.sum() for p in toy_model.parameters()))
+    return {"model": toy_model.state_dict(), "optim_wrapper": optim_wrapper.state_dict(), "micro_batches": 1}
+
+
+def test_what_was_saved_comes_back(state, tmp_path):
+    checkpoint.save(tmp_path / "c.pt", state)
+    loaded = checkpoint.load(tmp_path / "c.pt", CPU)
+    torch.testing.assert_close(loaded["model"], state["model"], rtol=0, atol=0)
+    torch.testing.assert_close(loaded["optim_wrapper"]["state"], state["optim_wrapper"]["state"], rtol=0, atol=0)
+    assert loaded["optim_wrapper"]["param_groups"] == state["optim_wrapper"]["param_groups"]
+    assert os.listdir(tmp_path) == ["c.pt"]
+
+
+def test_a_failed_save_leaves_the_earlier_one(state, tmp_path):
+    checkpoint.save(tmp_path / "c.pt", state)
+    with pytest.raises(Exception, match="pickle"):
+        checkpoint.save(tmp_path / "c.pt", {"model": lambda: None})
+    assert checkpoint.load(tmp_path / "c.pt", CPU)["micro_batches"] == 1
+
+
+class Runs:
+    """What makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_damaged_or_hostile_file_is_an_error_and_is_not_run(content, tmp_path):
+    path = tmp_path / "c.pt"
+    if content is None:
+        torch.save({"model": Runs(tmp_path / "ran")}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="no readable checkpoint"):
+        checkpoint.load(path, CPU)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_truncated_file_is_an_error(state, tmp_path):
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, state)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ConfigError, match="no readable checkpoint"):
+        checkpoint.load(path, CPU)
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="there is no checkpoint"):
+        checkpoint.load(tmp_path / "c.pt", CPU)
+
+
+def test_weights_of_another_model_are_an_error(state, tmp_path):
+    with pytest.raises(ConfigError, match=r"(?s)does not fit the model.*head.linear.weight"):
+        checkpoint.load_model(nn.Linear(1, 1), state, tmp_path)
+
+
+def test_a_flipped_bit_in_a_weight_is_found(tmp_path):
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, {"model": {"weight": torch.zeros(10_000)}})
+    content = bytearray(path.read_bytes())
+    content[20_000] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)["model"]["weight"].any()  # torch itself does not look
+    with pytest.raises(ConfigError, match="checksum"):
+        checkpoint.load(path, CPU)
+
+
+def test_a_full_disk_is_one_message_and_leaves_the_last_good_checkpoint(tmp_path):
+    """In a process of its own, whose files may not grow beyond 100 kB."""
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from optwrap.checkpoint.files import Checkpoints
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder = Path({str(tmp_path)!r})
+checkpoints = Checkpoints(folder / "checkpoints", folder / "checkpoint.pt", keep=1)
+checkpoints.save({{"x": 1}}, 1, 0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+checkpoints.save({{"x": torch.zeros(100_000)}}, 2, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ConfigError" in done.stderr
+    assert "update_000002.pt: the checkpoint cannot be written (File too large)" in done.stderr
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["update_000001.pt"]
+    assert checkpoint.load(tmp_path / "checkpoint.pt", CPU) == {"x": 1}
+
+
+def test_the_newest_is_that_of_the_most_updates_and_then_micro_batches(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path / "c", tmp_path / "last.pt", keep=3)
+    for update, held in ((9, 0), (9, 2), (1_000_000, 0), (1_000_000, 1)):
+        checkpoints.save({"at": (update, held)}, update, held)
+    assert [path.name for path in checkpoints.paths()] == [
+        "update_1000000_1.pt", "update_1000000.pt", "update_000009_2.pt"
+    ]  # fmt: skip
+    assert checkpoint.load(tmp_path / "last.pt", CPU)["at"] == (1_000_000, 1)
+
+
+def test_the_best_stays_when_its_other_name_goes(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path / "c", tmp_path / "last.pt", keep=1)
+    checkpoints.mark_best(checkpoints.save({"at": 1}, 1, 0))
+    checkpoints.save({"at": 2}, 2, 0)
+    assert checkpoints.find("best", CPU)[1] == {"at": 1}
+    assert checkpoints.find("last", CPU)[1] == {"at": 2}

@@ -1,0 +1,218 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torchvision.models import VisionTransformer, get_model
+
+from optwrap.errors import ConfigError
+from optwrap.optim import build_optim_wrapper
+from optwrap.optim.assignment.blocks import find_blocks
+
+LAYER_DECAY = "optwrap.optim.LayerDecayOptimWrapperConstructor"
+
+
+def model_of(name, **kwargs):
+    with torch.device("meta"):
+        return get_model(name, **kwargs)
+
+
+def options(model, option="lr", lr=1.0, **paramwise_cfg):
+    cfg = {
+        "optimizer": {"_target_": "torch.optim.AdamW", "lr": lr, "weight_decay": 0.05},
+        "constructor": LAYER_DECAY,
+        "paramwise_cfg": {"decay_factor": 0.75, "decay_by": "block", **paramwise_cfg},
+    }
+    return {each.name: each.options[option] for each in build_optim_wrapper(model, cfg).assignments}
+
+
+def beit_layer_of_vit(name, blocks):
+    """The layer numbers of BEiT and MAE fine-tuning, for torchvision's names."""
+    if name in ("class_token", "encoder.pos_embedding") or name.startswith("conv_proj"):
+        return 0
+    if name.startswith("encoder.layers."):
+        return int(name.split(".")[2].removeprefix("encoder_layer_")) + 1
+    return blocks + 1
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("vit_b_16", 12), ("vit_l_16", 24)])
+def test_a_vit_gets_the_scales_of_beit(name, blocks):
+    model = model_of(name)
+    expected = {
+        param: 0.75 ** (blocks + 1 - beit_layer_of_vit(param, blocks)) for param, _ in model.named_parameters()
+    }
+    assert options(model) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "layers"),
+    [
+        ("swin_t", 12, {"features.0.0.weight": 0, "features.1.0.norm1.weight": 1, "features.2.reduction.weight": 3,
+                        "features.3.0.norm1.weight": 3, "norm.weight": 13, "head.bias": 13}),
+        ("swin_v2_t", 12, {"features.7.1.mlp.3.bias": 12}),
+        ("convnext_tiny", 18, {"features.0.0.weight": 0, "features.1.2.layer_scale": 3, "features.2.1.weight": 4,
+                               "features.3.0.layer_scale": 4, "classifier.0.weight": 19, "classifier.2.bias": 19}),
+        ("resnet50", 16, {"conv1.weight": 0, "bn1.bias": 0, "layer1.0.conv1.weight": 1,
+                          "layer2.0.downsample.0.weight": 4, "layer4.2.bn3.weight": 16, "fc.weight": 17}),
+        ("resnet18", 8, {"layer4.1.conv2.weight": 8}),
+    ],
+)  # fmt: skip
+def test_torchvision_families_need_no_hint(name, blocks, layers):
+    model = model_of(name)
+    assert len(find_blocks(model)) == blocks
+    got = options(model)
+    for param, layer in layers.items():
+        assert got[param] == pytest.approx(0.75 ** (blocks + 1 - layer)), param
+
+
+def test_wrapped_models_have_the_same_blocks():
+    model = model_of("resnet18")
+    assert options(nn.DataParallel(torch.compile(model))) == options(model)
+
+
+class Unusual(nn.Module):
+    """Its head is defined first, and its blocks are no container."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(2, 2)
+        self.stem = nn.Linear(2, 2)
+        self.first = nn.Linear(2, 2)
+        self.second = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+
+def test_any_other_model_by_a_list_of_prefixes():
+    got = options(Unusual(), blocks=["first", "second"], head=["head"])
+    by_module = {name.split(".")[0]: lr for name, lr in got.items()}
+    assert by_module == pytest.approx({"head": 1.0, "stem": 0.75**3, "first": 0.75**2, "second": 0.75})
+
+
+def test_a_star_means_every_child():
+    got = options(Unusual(), blocks=["first", "second.*"], head=["head"])
+    assert got["second.0.weight"] == pytest.approx(0.75**2)
+    assert got["second.1.weight"] == pytest.approx(0.75)
+
+
+def test_a_list_of_prefixes_counts_only_blocks_with_parameters():
+    features = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(1))
+    got = options(nn.ModuleDict({"features": features, "head": nn.Linear(1, 1)}), blocks=["features.*"])
+    expected = {"features.0.weight": 0.75**2, "features.2.weight": 0.75, "head.weight": 1.0}
+    assert {name: got[name] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("wrapped", ["encoder", "encoder.layers.1"])
+@pytest.mark.parametrize("cfg", [{}, {"blocks": ["encoder.layers.*"]}])
+def test_checkpoint_wrappers_inside_the_model_change_no_scale(wrapped, cfg):
+    model = VisionTransformer(image_size=8, patch_size=4, num_layers=3, num_heads=1, hidden_dim=4, mlp_dim=4)
+    expected = options(model)
+    wrapped = wrapped.replace(".1", ".encoder_layer_1")
+    model.set_submodule(wrapped, checkpoint_wrapper(model.get_submodule(wrapped)))
+    assert options(model, **cfg) == expected
+
+
+def test_tied_weights_lie_in_two_layers():
+    model = nn.ModuleDict({"embedding": nn.Embedding(3, 2), "block": nn.Linear(2, 2), "head": nn.Linear(2, 3)})
+    model["head"].weight = model["embedding"].weight
+    with pytest.raises(ConfigError, match=r"'embedding.weight' is also 'head.weight'.*bypass_duplicate"):
+        options(model, blocks=["block"])
+    lr = options(model, blocks=["block"], bypass_duplicate=True)
+    assert lr["embedding.weight"] == pytest.approx(0.75**2)
+
+
+@pytest.mark.parametrize("weight_decay", [{}, {"weight_decay": 0.0}])
+def test_no_decay_1d_asks_nothing_of_an_optimizer_without_decay(weight_decay, caplog):
+    cfg = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0, **weight_decay},
+        "constructor": LAYER_DECAY,
+        "paramwise_cfg": {"decay_factor": 0.5, "no_decay_1d": True},
+    }
+    assert build_optim_wrapper(nn.Linear(1, 1), cfg).assignments
+    assert caplog.text == ""
+
+
+@given(
+    st.fixed_dictionaries(
+        {"decay_factor": st.floats(0.1, 1)},
+        optional={
+            "lr_mult": st.floats(0, 4), "decay_mult": st.floats(0, 4), "bias_lr_mult": st.floats(0, 4),
+            "bias_decay_mult": st.floats(0, 4), "norm_decay_mult": st.floats(0, 4),
+            "flat_decay_mult": st.floats(0, 4), "dwconv_decay_mult": st.floats(0, 4),
+            "custom_keys": st.sampled_from([{"fc": {"lr_mult": 3.0}}, {"layer2": {"decay_mult": 0.0}}]),
+        },
+    )
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_whatever_the_other_fields_give_is_multiplied_by_the_layers_scale(cfg):
+    model = model_of("resnet18")
+    cfg = {"custom_keys": {}} | cfg
+    others = {name: value for name, value in cfg.items() if name != "decay_factor"}
+    plain = {
+        "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1.0, "weight_decay": 0.05},
+        "paramwise_cfg": others,
+    }
+    without = {each.name: each.options for each in build_optim_wrapper(model, plain).assignments}
+    scales = {name: cfg["decay_factor"] ** (9 - layer) for name, layer in resnet18_layers(model).items()}
+    assert options(model, **cfg) == pytest.approx({name: without[name]["lr"] * scales[name] for name in without})
+    assert options(model, "weight_decay", **cfg) == {name: without[name]["weight_decay"] for name in without}
+
+
+def resnet18_layers(model):
+    """Stem 0, two blocks in each of four stages, head 9."""
+    stages = {f"layer{i}.{j}": 2 * i - 1 + j for i in range(1, 5) for j in range(2)} | {"fc": 9}
+    names = [name for name, _ in model.named_parameters()]
+    return {name: next((i for start, i in stages.items() if name.startswith(start)), 0) for name in names}
+
+
+def test_it_combines_with_every_other_field():
+    model = get_model("resnet18")
+    cfg = {"norm_decay_mult": 0, "lr_mult": 0.5, "custom_keys": {"fc": {"lr_mult": 10}}}
+    lr = options(model, lr=0.1, **cfg)
+    assert lr["fc.weight"] == pytest.approx(0.1 * 10 * 0.5)
+    assert lr["conv1.weight"] == pytest.approx(0.1 * 0.5 * 0.75**9)
+    decay = options(model, "weight_decay", **cfg)
+    assert (decay["bn1.weight"], decay["conv1.weight"]) == (0, 0.05)
+
+
+def test_no_decay_1d():
+    decay = options(model_of("vit_b_16"), "weight_decay", no_decay_1d=True)
+    model = model_of("vit_b_16")
+    assert decay == {name: 0.0 if param.ndim == 1 else 0.05 for name, param in model.named_parameters()}
+
+
+def test_the_rule_says_the_layer():
+    cfg = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0},
+        "constructor": LAYER_DECAY,
+        "paramwise_cfg": {"decay_factor": 0.5, "decay_by": "block", "bias_lr_mult": 2},
+    }
+    rules = {each.name: each.rule for each in build_optim_wrapper(model_of("resnet18"), cfg).assignments}
+    assert rules["conv1.weight"] == "decay_factor ** 9"
+    assert rules["fc.bias"] == "bias_lr_mult + decay_factor ** 0"
+
+
+@pytest.mark.parametrize(
+    ("cfg", "said"),
+    [
+        ({"decay_factor": 0}, "decay_factor=0"),
+        ({"decay_factor": 1.5}, "decay_factor=1.5"),
+        ({"decay_factor": None}, "decay_factor is not set"),
+        ({"decay_by": "layer"}, "decay_by='layer'"),
+        ({"no_decay_1d": True, "flat_decay_mult": 1.0}, "no_decay_1d.*flat_decay_mult"),
+        ({"blocks": ["frist"]}, "'frist'.*'first'"),
+        ({"blocks": "first"}, "blocks='first': it is a list"),
+        ({"blocks": ["first", "second", "second.0"]}, "'second.0' lies in 'second'"),
+        ({"blocks": ["first", "first"]}, "'first' lies in 'first'"),
+        ({"blocks": ["first.*"]}, "'first.*' holds no block"),
+        (
+            {"blocks": ["first"], "head": ["haed"]},
+            "head: 'haed' is the prefix of no parameter. Did you mean 'head'",
+        ),
+        ({"decay_by": "depth", "blocks": ["first"]}, "decay_by=depth takes no .*blocks"),
+        ({"norm_deacy_mult": 0}, "'norm_decay_mult'"),
+        ({}, "no blocks found in Unusual, whose children are head, stem, first, second"),
+    ],
+)
+def test_errors_name_the_field_and_the_remedy(cfg, said):
+    with pytest.raises(ConfigError, match=said):
+        options(Unusual(), **cfg)

@@ -1,0 +1,150 @@
+"""The table, the pictures and the page, for sweeps of two jobs and of two hundred."""
+
+import csv
+import itertools
+import json
+import re
+import warnings
+
+import matplotlib.image
+import pytest
+from rich.console import Console
+
+from optwrap.sweep.records import Record, write_record
+from optwrap.sweep.report.results import read_jobs
+from optwrap.sweep.report.settings import default_metrics
+from optwrap.sweep.report.table import rows, to_csv, to_markdown, to_rich
+from optwrap.sweep.report.write import write_report
+
+
+def make_sweep(folder, points, accuracy=lambda index: 0.5 + index / 1000, higher_is_better=True):
+    """A finished job a point, as train.py leaves it."""
+    for index, point in enumerate(points):
+        job = folder / f"job{index:03}"
+        job.mkdir(parents=True)
+        overrides = [f"{key}={value}" for key, value in point.items()]
+        record = Record().begun(overrides, "val/accuracy", "call").ended("finished", metric=accuracy(index))
+        write_record(job, record)
+        result = {"val/accuracy": accuracy(index), "test/loss": 1.0, "seconds": 2.0}
+        result |= {"objective": "val/accuracy", "higher_is_better": higher_is_better}
+        (job / "result.json").write_text(json.dumps(result))
+        curve = "".join(f"val,{update},{accuracy(index) * update / 30}\n" for update in (10, 20, 30))
+        (job / "metrics.csv").write_text(f"split,update,accuracy\ntrain,5,0.1\n{curve}")
+    return read_jobs(folder)
+
+
+def grid(**values):
+    return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+
+
+@pytest.fixture
+def two_by_two(tmp_path):
+    return make_sweep(tmp_path, grid(**{"optim_wrapper.optimizer.lr": ["0.1", "0.2"], "seed": ["0", "1"]}))
+
+
+def test_rows_have_mean_and_spread_over_seeds_and_the_best_is_marked(two_by_two):
+    assert rows(two_by_two, ["val/accuracy", "test/loss"]) == [
+        {"lr": "0.1", "runs": "2", "val/accuracy": "0.5005 ± 0.0007071", "test/loss": "1 ± 0"},
+        {"lr": "0.2", "runs": "2", "val/accuracy": "0.5025 ± 0.0007071 *", "test/loss": "1 ± 0"},
+    ]
+
+
+def test_the_best_is_the_lowest_where_lower_is_better(tmp_path):
+    jobs = make_sweep(tmp_path, grid(lr=["0.1", "0.2"]), higher_is_better=False)
+    assert [row["val/accuracy"] for row in rows(jobs, ["val/accuracy"])] == ["0.5 *", "0.501"]
+
+
+def test_a_job_with_nan_is_never_the_best(tmp_path):
+    values = [float("nan"), 0.1]
+    jobs = make_sweep(tmp_path, grid(lr=["0.1", "0.2"]), accuracy=values.__getitem__)
+    assert [row["val/accuracy"] for row in rows(jobs, ["val/accuracy"])] == ["nan", "0.1 *"]
+
+
+def test_a_setting_of_which_one_job_diverged_says_so_and_is_not_the_best(tmp_path):
+    values = [float("inf"), 0.9, 0.1, 0.2]
+    jobs = make_sweep(tmp_path, grid(lr=["0.1", "0.2"], seed=["0", "1"]), accuracy=values.__getitem__)
+    cells = [row["val/accuracy"] for row in rows(jobs, ["val/accuracy"])]
+    assert cells == ["inf (1 of 2)", "0.15 ± 0.07071 *"]
+
+
+def test_one_setting_is_not_called_the_best_and_has_no_spread(tmp_path):
+    jobs = make_sweep(tmp_path, [{"seed": "0"}])
+    assert rows(jobs, ["val/accuracy"]) == [{"runs": "1", "val/accuracy": "0.5"}]
+
+
+def test_unfinished_jobs_are_counted_apart(two_by_two, tmp_path):
+    record = Record().begun(["optim_wrapper.optimizer.lr=0.2", "seed=2"], "val/accuracy", "call")
+    (tmp_path / "bad").mkdir()
+    write_record(tmp_path / "bad", record.ended("failed", error="<oops>"))
+    assert [row["runs"] for row in rows(read_jobs(tmp_path), ["test/loss"])] == ["2", "2 of 3"]
+    write_report(tmp_path, read_jobs(tmp_path), ["test/loss"])
+    page = (tmp_path / "report/index.html").read_text()
+    assert "Not finished: 1" in page
+    assert "&lt;oops&gt;" in page
+
+
+def test_a_table_is_markdown_csv_and_shown_on_a_terminal(two_by_two):
+    table = rows(two_by_two, ["val/accuracy"])
+    assert to_markdown(table).splitlines()[:3] == [
+        "| lr | runs | val/accuracy |",
+        "| --- | --- | --- |",
+        "| 0.1 | 2 | 0.5005 ± 0.0007071 |",
+    ]
+    assert list(csv.DictReader(to_csv(table).splitlines())) == table
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(to_rich(table))
+    assert "0.5025 ± 0.0007071 *" in shown.get()
+
+
+def test_any_text_can_be_swept(tmp_path):
+    points = grid(a=["$_$ \\frac{", "${x} <b>"], b=["1|2", "two\nlines"], c=["[bold]", "c" * 300])
+    jobs = make_sweep(tmp_path, points)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a picture that does not fit
+        write_report(tmp_path, jobs, ["val/accuracy"])
+    table = (tmp_path / "report/table.md").read_text()
+    assert len(table.splitlines()) == 2 + len(points)
+    assert "| ${x} &lt;b> | 1&#124;2 | [bold] |" in table
+    assert "two lines" in table
+
+
+def test_settings_that_all_diverge_are_drawn_as_far_as_they_can_be(tmp_path):
+    jobs = make_sweep(tmp_path, grid(**NUMBERS), accuracy=lambda index: float("nan"))
+    files = write_report(tmp_path, jobs, ["val/accuracy"])
+    assert [path.name for path in files if path.suffix == ".png"] == ["settings.png", "curves.png"]
+
+
+TEN = [str(i / 9) for i in range(1, 11)]
+NUMBERS = {"lr": ["0.001", "0.01", "0.1"], "decay": ["0", "0.1"]}
+CASES = {
+    "two jobs": (grid(optim_wrapper=["[sgd]", "[sgd,amp]"]), []),
+    "two numbers": (grid(**NUMBERS, seed=["0", "1"]), ["heat_map.png"]),
+    "a search": ([{"lr": str(0.01 * 2**i), "decay": str(i / 7)} for i in range(9)], ["heat_map.png"]),
+    "three keys": (grid(**NUMBERS, model=["a", "b"]), ["parallel.png"]),
+    "two hundred jobs": (grid(lr=TEN, decay=["0", "1"], model=list("abcde"), seed=["0", "1"]), ["parallel.png"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_report_has_the_pictures_that_its_keys_allow_and_one_page_with_all(case, tmp_path):
+    points, expected = CASES[case]
+    jobs = make_sweep(tmp_path, points)
+    files = write_report(tmp_path, jobs, default_metrics(jobs))
+    pictures = [path for path in files if path.suffix == ".png"]
+    assert [path.name for path in pictures] == ["settings.png", "curves.png", *expected]
+    for picture in pictures:
+        pixels = matplotlib.image.imread(picture)
+        assert pixels[..., :3].std() > 0.02  # something is drawn
+        assert max(pixels.shape) < 2400
+    page = (tmp_path / "report/index.html").read_text()
+    assert page.count("<img") == len(pictures)
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert page.count("<tr") == 1 + len({tuple(p.items() - {("seed", p.get("seed"))}) for p in points})
+
+
+def test_a_picture_of_an_earlier_report_that_no_longer_fits_is_removed(tmp_path):
+    jobs = make_sweep(tmp_path, grid(**NUMBERS))
+    write_report(tmp_path, jobs, ["val/accuracy"])
+    write_report(tmp_path, [job for job in jobs if job.value("decay") == "0"], ["val/accuracy"])
+    assert not (tmp_path / "report/heat_map.png").exists()

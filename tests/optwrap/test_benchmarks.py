@@ -1,0 +1,66 @@
+"""The benchmarks run, and say what they leave out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.optwrap.benchmarks import __main__ as program
+from tests.optwrap.benchmarks import iteration, workloads
+from tests.optwrap.benchmarks.timing import Timer
+
+
+def test_tables_are_printed_and_saved_with_the_machine(tmp_path, monkeypatch, capsys):
+    options = ["--seconds", "0.01", "--threads", "1", "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "iteration", *options])
+    monkeypatch.setattr(iteration, "has", lambda package: False)
+    threads = torch.get_num_threads()
+    try:
+        program.main()
+    finally:
+        torch.set_num_threads(threads)
+    text = capsys.readouterr().out
+    saved = json.loads((tmp_path / "iteration_cpu.json").read_text())
+    assert {row["MMEngine"] for row in saved["tables"][0]["rows"]} == {"left out"}
+    assert saved["machine"]["torch"] == torch.__version__.partition("+")[0]
+    assert "GB/s" in saved["machine"]["in-place bandwidth"]
+    assert "| SGD | no |" in text
+    assert "| SGD | no |" in (tmp_path / "iteration_cpu.md").read_text()
+
+
+def test_the_shares_of_a_job_are_those_of_its_loop(tmp_path):
+    overrides = [f"hydra.run.dir={tmp_path / 'run'}", "max_updates=6", "log_level=ERROR"]
+    command = [sys.executable, "-m", "tests.optwrap.benchmarks.job", *overrides]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    shares = json.loads(done.stdout.splitlines()[-1])
+    seconds = shares.pop("micro-batch")
+    assert set(shares) == {"forward", "backward", "step", "loading", "checkpoints", "rest"}
+    assert all(0 < share < 1 for share in shares.values())
+    assert sum(shares.values()) == pytest.approx(1)
+    assert 0 < seconds < 60
+
+
+def test_an_unknown_benchmark_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "stpe"])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert "there is no benchmark 'stpe'; there are build, step" in capsys.readouterr().err
+
+
+def test_ratios_are_taken_round_by_round():
+    times = Timer(torch.device("cpu"), 0.01).run({"one": lambda: None, "other": lambda: sum(range(1000))})
+    assert times.ratio("other", "one").median > 1
+    assert times.ratio("one", "one").median == 1
+
+
+def test_gradients_can_be_filled_again():
+    params = list(workloads.tiny().parameters())
+    gradients = workloads.Gradients(params, norm=3.0)
+    for param in params:
+        param.grad.zero_()
+    gradients.fill()
+    norm = torch.stack([param.grad.norm() for param in params]).norm()
+    assert norm.item() == pytest.approx(3.0)

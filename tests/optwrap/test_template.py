@@ -1,0 +1,131 @@
+"""The README's 'Start your own project', followed to the letter in a copy of the repository."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TITLE = "# optwrap\n"
+README = (ROOT / "README.md").read_text()
+pytestmark = pytest.mark.skipif(not README.startswith(TITLE), reason="this is a project started from the template")
+# What is no part of a copy, by git or by step 1.
+LEFT_BEHIND = {".git", ".github", ".venv", "outputs", "data"}
+
+
+def _left_behind(folder, names):
+    """What git would not copy either."""
+    built = {
+        name for name in names if name.endswith((".egg-info", "_cache")) or name in ("__pycache__", ".hypothesis")
+    }
+    return built | (LEFT_BEHIND & set(names) if folder == str(ROOT) else set())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Steps 1 to 4."""
+    section = README.partition("## Start your own project")[2].partition("\n## ")[0]
+    folder = tmp_path_factory.mktemp("empty") / "spirals"
+    shutil.copytree(ROOT, folder, ignore=_left_behind)
+    (folder / "outputs").mkdir()
+    pyproject = folder / "pyproject.toml"
+    text = re.sub(r"^name = .*", 'name = "spirals"', pyproject.read_text(), flags=re.M)
+    pyproject.write_text(re.sub(r"^description = .*", 'description = "Points on arms"', text, flags=re.M))
+    (folder / "README.md").write_text("# Spirals\n")
+    for kind, suffix in (("python", "py"), ("yaml", "yaml")):
+        (code,) = re.findall(rf"```{kind}\n(.*?)```", section, re.S)
+        (folder / "experiments" / f"spirals.{suffix}").write_text(code)
+    return folder
+
+
+OWN_CONSTRUCTOR = """
+from dataclasses import replace
+
+from optwrap.optim import DefaultOptimWrapperConstructor
+
+
+class Scaled(DefaultOptimWrapperConstructor):
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None, factor=1.0):
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        self.factor = factor
+
+    def assign(self, model, base):
+        assignments = super().assign(model, base)
+        return [replace(each, options={**each.options, "lr": self.factor * base["lr"]}) for each in assignments]
+"""
+
+
+def run(project, *command):
+    # The copy's own library, as `pip install -e .` in a new environment would give.
+    environment = os.environ | {"PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_new_experiment_trains(project):
+    done = run(project, "train.py", "experiment=spirals", "device=cpu", "hydra.run.dir=outputs/first")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((project / "outputs/first/result.json").read_text())
+    assert result["test/accuracy"] > 0.95
+    assert (project / "outputs/first/param_groups.csv").read_text().count("\n") == 7
+
+
+def test_it_can_have_a_constructor_of_its_own(project, tmp_path):
+    (project / "experiments" / "own.py").write_text(OWN_CONSTRUCTOR)
+    folder = tmp_path / "run"
+    constructor = "optim_wrapper.constructor={_target_: experiments.own.Scaled, factor: 3}"
+    own = ["max_updates=2", constructor, f"hydra.run.dir={folder}", "device=cpu"]
+    done = run(project, "train.py", "experiment=spirals", *own)
+    assert done.returncode == 0, done.stderr
+    with (folder / "param_groups.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"{i}.{kind}" for i in (0, 2, 4) for kind in ("weight", "bias")]
+    assert {float(row["lr"]) for row in rows} == {0.03}
+
+
+def test_help_lists_it(project):
+    assert "which of two spirals a point lies on" in run(project, "train.py", "--help").stdout
+
+
+def test_the_project_passes_its_tests(project):
+    # All of them would take as long again; these are the ones that look at the project's own files.
+    tests = ["test_architecture.py", "test_readme.py", "test_template.py", "config/test_experiments.py"]
+    tests = [f"tests/{name}" for name in [*tests, "experiments/test_quick.py"]]
+    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", "not trains_and_records")
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "without", ignore=shutil.ignore_patterns("outputs"))
+    shutil.rmtree(copy / "tests" / "experiments")
+    shutil.rmtree(copy / "experiments" / "quick")
+    shutil.rmtree(copy / "experiments" / "sweep")
+    for file in (copy / "experiments").iterdir():
+        if file.stem not in ("__init__", "spirals") and file.is_file():
+            file.unlink()
+    using = [
+        file for file in (copy / "tests").rglob("*.py") if re.search("(from|import) experiments", file.read_text())
+    ]
+    assert using == []
+    tests = ["tests/optwrap/config/test_experiments.py", "-k", "of_this_repository"]
+    done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_templates_title_is_nowhere_in_the_project(project):
+    title = re.compile(r"experiment template for PyTorch", re.I)
+    text_files = [path for path in project.rglob("*") if path.suffix in {".py", ".yaml", ".toml", ".md", ""}]
+    named = [
+        str(path.relative_to(project))
+        for path in text_files
+        if path.is_file() and path.name != "test_template.py" and "outputs" not in path.parts
+        and title.search(path.read_text(errors="ignore"))
+    ]  # fmt: skip
+    assert named == []
