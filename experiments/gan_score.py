@@ -7,22 +7,23 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from optwrap.optim import OptimWrapper, build_schedule
-from optwrap.run.loaders import batches, make_loaders
+from optwrap.run.loaders import make_loaders
+from optwrap.run.setup import Process
 from optwrap.vision import ClassificationTask, ImageData, SmallCNN
 
 
 def train_classifier(data: ImageData, num_classes: int, epochs: int, width: int, device: torch.device) -> SmallCNN:
     """Return a classifier of `data`, the same for every run: neither takes nor moves the run's random numbers."""
-    loaders = make_loaders(data, batch_size=128, num_workers=0, seed=0, device=device)
+    loaders = make_loaders(data, batch_size=128, num_workers=0, seed=0, process=Process(device))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         model = SmallCNN(data.train.images.shape[1], num_classes, width).to(device)
         task = ClassificationTask(model, num_classes)
         optim_wrapper = OptimWrapper(torch.optim.Adam(model.parameters()))
         one_cycle = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 5e-3}
-        updates = epochs * loaders.per_epoch
+        updates = epochs * loaders.order.per_epoch
         schedule = build_schedule(optim_wrapper, {"lr": one_cycle}, updates)
-        for batch in batches(loaders.training(0, updates), device, channels_last=False):
+        for batch in loaders.training(0, updates):
             task.train_step(batch, optim_wrapper)
             schedule.step()
     return model.eval()

@@ -10,7 +10,6 @@ from torch import Tensor
 from optwrap.checkpoint import files as checkpoint
 from optwrap.errors import ConfigError
 from optwrap.instantiate import build, locate
-from optwrap.record.recorder import FILES
 from optwrap.vision import ImageData, ImageDataset, SmallViT
 
 
@@ -51,7 +50,7 @@ def pretrained_vit(pretrained: str | None, **architecture: Any) -> SmallViT:
     model = SmallViT(**architecture)
     if pretrained is None:
         return model
-    path = Path(pretrained) / FILES["checkpoint"]
+    path = Path(pretrained) / "checkpoint.pt"
     if not path.is_file():
         raise ConfigError(
             f"model.pretrained={pretrained}: this folder has no {path.name}. Pretrain first, "

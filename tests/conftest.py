@@ -22,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--points", type=int, default=1, help="kills of each configuration that a slow test makes")
 
 
+@pytest.fixture
+def root() -> Path:
+    """The repository."""
+    return Path(__file__).parents[1]
+
+
 class ToyModel(nn.Module):
     """The model of the reference's paramwise examples."""
 

@@ -20,7 +20,7 @@ from optwrap.checkpoint.shards import put_tensors
 from optwrap.errors import ConfigError
 from optwrap.files import disk_full, flush_folder
 from optwrap.plan.ranks import ALONE, Ranks
-from optwrap.record.recorder import FILES
+from optwrap.record.folder_writer import FILES
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
 """Read what a finished run saved of its config."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,50 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from optwrap.argument_types import fits
 from optwrap.config.parser_errors import PARSER_ERRORS
+from optwrap.config.trusted import PACKAGES, only_trusted
 from optwrap.errors import ConfigError, did_you_mean, first_line
-from optwrap.program.interruption import reader_gone
-
-
-def run_program(main: Callable[[list[str]], Any], usage: str | None) -> None:
-    """Run `main` on the command line; print `usage` for --help, and one line on what a user can put right."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(usage)
-        return
-    try:
-        main(sys.argv[1:])
-        sys.stdout.flush()
-    except ConfigError as error:
-        sys.exit(str(error))
-    except BrokenPipeError:
-        sys.exit(reader_gone())
-    except OSError as error:  # a folder that cannot be written, a full disk
-        if error.filename is None:
-            raise
-        sys.exit(f"{error.filename2 or error.filename}: {error.strerror}.")
-
-
-def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
-    """Split `key=value` arguments into a program's own (with their defaults, None: required) and the rest.
-
-    Raises:
-        ConfigError: an argument is no `key=value`, or a required one is missing.
-
-    >>> split_arguments(["run=outputs/x", "device=cpu"], {"run": None, "split": "test"})
-    ({'run': 'outputs/x', 'split': 'test'}, ['device=cpu'])
-    """
-    values, rest = dict(own), []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise ConfigError(f"{argument}: arguments are written key=value. {_usage(own)}")
-        if key in own:
-            values[key] = value
-        else:
-            rest.append(argument)
-    missing = [key for key, value in values.items() if not value]
-    if missing:
-        raise ConfigError(f"{missing[0]}= is missing. {_usage(own)}")
-    return {key: str(value) for key, value in values.items()}, rest
 
 
 def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
@@ -93,15 +50,18 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     return cfg  # type: ignore[return-value]
 
 
+def load_trusted_config(folder: Path, overrides: Sequence[str], allow: Sequence[str]) -> DictConfig:
+    """Return the same, where all that it builds is of trusted packages or of those in `allow`.
+
+    Raises:
+        ConfigError: as `load_config` and `only_trusted`.
+    """
+    return only_trusted(load_config(folder, overrides), ("data", "model", "task"), (*PACKAGES, *allow))
+
+
 _WHOLE = ("batch_size", "num_workers", "seed")
 _NEEDED = ("data", "model", "task", "seed", "device", "batch_size")
 _ABSENT = object()
-
-
-def _usage(own: Mapping[str, str | None]) -> str:
-    return "Usage: " + " ".join(
-        f"{key}=..." if value is None else f"[{key}={value}]" for key, value in own.items()
-    )
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:

@@ -1,7 +1,6 @@
-"""`@app.main()`: `hydra.main` with this project's schemas, and errors that say what to put right."""
+"""Hydra's program with this project's schemas, and errors that say what to put right."""
 
 import functools
-import inspect
 import logging
 import os
 import sys
@@ -24,6 +23,7 @@ from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
 from optwrap.config.resuming import AUTO, register_resolver, with_saved_overrides
 from optwrap.errors import ConfigError
+from optwrap.program.entry import FULL_ERROR, Task
 from optwrap.program.folder import claim_folder, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.program.launch import run_or_launch
@@ -35,47 +35,28 @@ from optwrap.sweep.job import Sweep, run_job, show_warnings_only
 
 log = logging.getLogger(__name__)
 
-Task = Callable[..., Any]
-_FULL_ERROR = "HYDRA_FULL_ERROR"
 
+def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
+    """Run `task`, whose file is `script`, on the config that the command line composes from the folder `conf`.
 
-def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Task], Callable[..., Any]]:
-    """Make a function of the composed config the program of its file, as `hydra.main` does.
-
-    `config_path` lies beside that file. What a user can put right becomes one message on stderr and exit
-    code 1; any other error keeps its traceback, less the frames of Hydra and OmegaConf, also code 1;
-    Ctrl-C gives one line and 130, SIGTERM 143; argparse's own errors give 2. `HYDRA_FULL_ERROR=1` shows
-    everything as Hydra does. Called with a config, the program is the plain function.
+    `entry.main` says how it ends.
     """
-
-    def decorate(task: Task) -> Callable[..., Any]:
-        script = Path(inspect.getfile(task)).resolve()
-        conf = script.parent / config_path
-
-        @functools.wraps(task)
-        def program(cfg: DictConfig | None = None) -> Any:
-            if cfg is not None:
-                return task(cfg)
-            try:
-                sys.argv[1:] = with_saved_overrides(sys.argv[1:])
-                sys.argv[1:] = arguments_of_rank(sys.argv[1:])
-            except ConfigError as error:
-                sys.exit(_say(str(error), code=1))
-            line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
-            store.register()
-            help_page.register_resolvers(conf)
-            OmegaConf.register_new_resolver("optwrap.rank_suffix", rank_suffix, replace=True)
-            run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
-            with joined() as processes:
-                launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
-                register_resolver(partial(processes.agree, "run folder"))
-                if os.environ.get(_FULL_ERROR) == "1":
-                    return _run_openly(lambda sweep: run(_open_job(launch, sweep))(), line)
-                return _run(lambda sweep: run(_job(launch, line, sweep, processes))(), line, processes)
-
-        return program
-
-    return decorate
+    try:
+        sys.argv[1:] = with_saved_overrides(sys.argv[1:])
+        sys.argv[1:] = arguments_of_rank(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(_say(str(error), code=1))
+    line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
+    store.register()
+    help_page.register_resolvers(conf)
+    OmegaConf.register_new_resolver("optwrap.rank_suffix", rank_suffix, replace=True)
+    program = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
+    with joined() as processes:
+        launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
+        register_resolver(partial(processes.agree, "run folder"))
+        if os.environ.get(FULL_ERROR) == "1":
+            return _run_openly(lambda sweep: program(_open_job(launch, sweep))(), line)
+        return _run(lambda sweep: program(_job(launch, line, sweep, processes))(), line, processes)
 
 
 def _typed_overrides(arguments: list[str]) -> tuple[str, ...]:
@@ -131,19 +112,19 @@ def _open_job(task: Task, sweep: Sweep) -> Task:
 
 @contextmanager
 def _hydra_lets_errors_out() -> Iterator[None]:
-    """Make Hydra raise instead of printing and exiting, which it only does with HYDRA_FULL_ERROR=1.
+    """Make Hydra raise instead of printing and exiting, which it only does with HYDRAFULL_ERROR=1.
 
     A user's own setting was looked at before, and is as it was afterwards.
     """
-    before, stderr = os.environ.get(_FULL_ERROR), sys.stderr
-    os.environ[_FULL_ERROR] = "1"
+    before, stderr = os.environ.get(FULL_ERROR), sys.stderr
+    os.environ[FULL_ERROR] = "1"
     try:
         yield
     finally:
         sys.stderr = stderr
-        del os.environ[_FULL_ERROR]
+        del os.environ[FULL_ERROR]
         if before is not None:
-            os.environ[_FULL_ERROR] = before
+            os.environ[FULL_ERROR] = before
 
 
 def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> Task:
@@ -151,7 +132,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
 
     def checked(cfg: DictConfig) -> Any:
         check_complete(cfg, line)
-        return task(cfg, hidden=_FULL_ERROR)
+        return task(cfg, hidden=FULL_ERROR)
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
@@ -225,7 +206,7 @@ def _message(error: Exception, line: CommandLine) -> str:
     with suppress(Exception):
         if message := explain(error, line):
             return message
-    return short_traceback(error, hidden=__file__) + "\nHYDRA_FULL_ERROR=1 shows the frames of Hydra too."
+    return short_traceback(error, hidden=__file__) + "\nHYDRAFULL_ERROR=1 shows the frames of Hydra too."
 
 
 def _say(message: str, code: int) -> int:

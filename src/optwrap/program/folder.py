@@ -16,6 +16,11 @@ CONFIG = ".hydra"
 _ROWS = "metrics.csv"
 
 
+def run_folder() -> Path:
+    """Return the folder that the run which Hydra has started writes into."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
 @contextmanager
 def open_folder(cfg: DictConfig) -> Iterator[None]:
     """Hold the run's folder while it runs, and claim it; of several ranks the first does so for all.
@@ -23,7 +28,7 @@ def open_folder(cfg: DictConfig) -> Iterator[None]:
     Raises:
         ConfigError: another process works in it, or as `claim_folder`.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = run_folder()
     with ExitStack() as held:
         if rank_suffix():
             _check_one_folder(folder)
@@ -65,7 +70,7 @@ def claim_folder(cfg: DictConfig) -> None:
     Raises:
         ConfigError: the folder holds a run and `resume` is null.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = run_folder()
     if not (folder / _ROWS).exists():
         save_config(folder, cfg)
     elif cfg.get("resume") is None:

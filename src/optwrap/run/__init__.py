@@ -1,4 +1,9 @@
 """What the loop in `train.py` calls: the run's course, data, strategy, saving and evaluation.
 
-The top floor: it imports everything below it, and programs alone import it.
+The top floor: it imports everything below it, and programs alone import it. The names of `__init__.pyi` are loaded
+where they are first used (https://scientific-python.org/specs/spec-0001), since completion answers without torch.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

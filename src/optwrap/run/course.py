@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import nn
 
@@ -14,11 +13,13 @@ from optwrap.checkpoint.model_state import sharded_params
 from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
 from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
-from optwrap.optim import OptimWrapper, OptimWrapperDict, build_schedule
+from optwrap.optim import OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
+from optwrap.plan.objective import Objective
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
-from optwrap.plan.ranks import ALONE, Ranks
-from optwrap.program.folder import save_config
+from optwrap.program.folder import run_folder, save_config
+from optwrap.record.recorder import Recorder
+from optwrap.run.setup import Process, seed_rank
 
 
 @dataclass(frozen=True)
@@ -27,37 +28,39 @@ class Course:
 
     plan: Plan
     parts: RunParts
+    objective: Objective
+    folder: Path
     checkpoints: Checkpoints
     saved: Saved | None
     finished: float | None
     config: Mapping[str, Any]
-    device: torch.device
-    ranks: Ranks
+    process: Process
 
     @property
-    def records(self) -> Mapping[str, Any] | None:
-        """What the recorder had at the checkpoint; None for a new run."""
-        return None if self.saved is None else self.saved.records
+    def schedule(self) -> Schedule | ScheduleDict:
+        """What moves the hyperparameters."""
+        return self.parts.schedule
 
 
 def set_course(
     cfg: DictConfig,
-    folder: Path,
+    process: Process,
     order: TrainingOrder,
     model: nn.Module,
     optim_wrapper: OptimWrapper | OptimWrapperDict,
     task: Any,
-    device: torch.device,
-    ranks: Ranks = ALONE,
 ) -> Course:
     """Plan the run and build its schedule; where `cfg.resume` asks for it, put every part where it stood.
 
     Raises:
         ConfigError: a number of the plan is out of range, or the checkpoint does not fit the run.
     """
+    ranks, folder = process.ranks, run_folder()
+    seed_rank(cfg.seed, ranks)
+    objective = Objective(cfg.objective, task, cfg.checkpoint.best)
     check_sharding(cfg.checkpoint)
     checkpoints = Checkpoints.of_run(folder, cfg.checkpoint.keep)
-    saved = find_saved(cfg.resume, checkpoints, state_device(device, ranks), ranks, sharded_params(model))
+    saved = find_saved(cfg.resume, checkpoints, process.state_device, ranks, sharded_params(model))
     plan = make_plan(
         order.per_epoch,
         optim_wrapper,
@@ -77,9 +80,17 @@ def set_course(
         restore(parts, saved, plan, config)
         if ranks.is_first:
             save_config(folder, cfg)
-    return Course(plan, parts, checkpoints, saved, finished, config, device, ranks)
+    return Course(plan, parts, objective, folder, checkpoints, saved, finished, config, process)
 
 
-def state_device(device: torch.device, ranks: Ranks) -> torch.device:
-    """Return where a checkpoint is read to: of several ranks each may hold a part alone, so the host."""
-    return device if ranks.size == 1 else torch.device("cpu")
+def record(course: Course) -> Recorder:
+    """Return what records this process's part of the run, from where it stands."""
+    records = None if course.saved is None else course.saved.records
+    return Recorder(
+        course.folder,
+        course.plan,
+        course.parts.optim_wrapper,
+        course.config["logger"],
+        records,
+        course.process.ranks,
+    )

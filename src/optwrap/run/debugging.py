@@ -64,9 +64,7 @@ def fewer_samples(data: Any, debug: Any, batch_size: int) -> Any:
 
 
 @contextlib.contextmanager
-def debugging(
-    debug: Any, model: nn.Module, folder: Path, where: Callable[[], str]
-) -> Iterator[Callable[[], None]]:
+def debugger(debug: Any, model: nn.Module, folder: Path, where: Callable[[], str]) -> Iterator[Callable[[], None]]:
     """Switch on what `debug` asks for; yield what the loop calls after each micro-batch.
 
     `where` names the place in the run, for messages.

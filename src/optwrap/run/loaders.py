@@ -5,21 +5,25 @@ them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, 
 """
 
 import signal
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any, cast
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from optwrap.errors import ConfigError
+from optwrap.instantiate import build
 from optwrap.plan.order import BatchIndex, EvaluationOrder, TrainingOrder
 from optwrap.plan.random_state import seeded
-from optwrap.plan.ranks import ALONE, Ranks
+from optwrap.plan.ranks import Ranks
 from optwrap.program.interruption import is_open
+from optwrap.run.debugging import fewer_samples
+from optwrap.run.setup import Process
 
 # Seconds that a worker lives on after SIGTERM: until the run has ended, or until a scheduler kills both, whose own
 # handler lets the run go on.
@@ -27,13 +31,18 @@ _GRACE, _SCHEDULERS_GRACE = 30, 3600
 
 
 class SeededBatches(Dataset[Any]):
-    """The batches of a dataset: `batches[BatchIndex(rows, seed)]` draws its random numbers from that seed."""
+    """The batches of a dataset: `batches[BatchIndex(rows, seed)]` draws its random numbers from that seed.
+
+    A dataset that has `collated(rows)` makes its batches by itself; the samples of any other are collated.
+    """
 
     def __init__(self, samples: Any) -> None:
         self.samples = samples
 
     def __getitem__(self, index: BatchIndex) -> Any:
         with seeded(index.seed):
+            if hasattr(self.samples, "collated"):
+                return self.samples.collated(index.rows)
             if hasattr(self.samples, "__getitems__"):
                 return default_collate(self.samples.__getitems__(index.rows))
             return default_collate([self.samples[row] for row in index.rows])
@@ -41,23 +50,27 @@ class SeededBatches(Dataset[Any]):
 
 @dataclass(frozen=True)
 class Loaders:
-    """The batches of a run: `training` of any part of it, `val` and `test` of the whole sets."""
+    """The batches of a run, on its device."""
 
     order: TrainingOrder
-    val: DataLoader[Any]
-    test: DataLoader[Any]
-    _train: Any
+    _data: Any
+    _orders: Mapping[str, EvaluationOrder]
+    _to_device: Callable[[Any], Any]
     _options: dict[str, Any]
 
-    @property
-    def per_epoch(self) -> int:
-        """Training batches to an epoch; a last, smaller one is dropped."""
-        return self.order.per_epoch
+    def training(self, first: int, last: int) -> Iterator[Any]:
+        """Yield the training batches from number `first` to before `last`, counted over all epochs."""
+        return self._batches(self._data.train, _Part(self.order, first, last))
 
-    def training(self, first: int, last: int) -> DataLoader[Any]:
-        """Return the training batches from number `first` to before `last`, counted over all epochs."""
-        part = _Part(self.order, first, last)
-        return DataLoader(SeededBatches(self._train), batch_size=None, sampler=part, **self._options)
+    def evaluation(self, split: str) -> Iterator[Any]:
+        """Yield the batches of the whole `split`, val or test."""
+        return self._batches(getattr(self._data, split), self._orders[split])
+
+    def _batches(self, samples: Any, order: Any) -> Iterator[Any]:
+        # Not persistent_workers: those still live when the process ends, which then waits for them.
+        return map(
+            self._to_device, DataLoader(SeededBatches(samples), batch_size=None, sampler=order, **self._options)
+        )
 
 
 @dataclass(frozen=True)
@@ -73,8 +86,18 @@ class _Part:
         return max(0, self.last - self.first)
 
 
+def load_data(cfg: DictConfig, process: Process) -> Loaders:
+    """Build `cfg.data` and return its loaders; under `cfg.debug` of fewer samples.
+
+    Raises:
+        ConfigError: it cannot be built, or as `make_loaders`.
+    """
+    data = fewer_samples(build(cfg.data, "data"), cfg.debug, cfg.batch_size)
+    return make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, process, cfg.channels_last)
+
+
 def make_loaders(
-    data: Any, batch_size: int, num_workers: int, seed: int, device: torch.device, ranks: Ranks = ALONE
+    data: Any, batch_size: int, num_workers: int, seed: int, process: Process, channels_last: bool = False
 ) -> Loaders:
     """Return loaders of `data.train`, `data.val` and `data.test`; each of several ranks gets its part.
 
@@ -89,26 +112,25 @@ def make_loaders(
     samples = len(cast(Sized, data.train))
     if batch_size > samples:
         raise ConfigError(f"batch_size={batch_size} is more than the {samples} training samples: lower it.")
+    ranks = process.ranks
     _check_shares(batch_size, ranks)
-    options: dict[str, Any] = {
+    orders = {}
+    for split in ("val", "test"):
+        orders[split] = EvaluationOrder(len(getattr(data, split)), batch_size, seed, ranks)
+        if orders[split].samples < ranks.size:
+            raise ConfigError(
+                f"{ranks.size} ranks cannot share the {orders[split].samples} samples of an evaluation."
+            )
+    grace = _GRACE if is_open(signal.SIGTERM) else _SCHEDULERS_GRACE
+    options = {
         "num_workers": num_workers,
-        "pin_memory": device.type == "cuda",
-        "worker_init_fn": partial(
-            _leave_signals_to_the_run, _GRACE if is_open(signal.SIGTERM) else _SCHEDULERS_GRACE
-        ),
+        "pin_memory": process.device.type == "cuda",
+        "worker_init_fn": partial(_leave_signals_to_the_run, grace),
         # Its own, or starting an iterator would draw from the generator that the model uses.
         "generator": torch.Generator().manual_seed(seed),
     }
-
-    def evaluation(split: Dataset[Any]) -> DataLoader[Any]:
-        order = EvaluationOrder(len(cast(Sized, split)), batch_size, seed, ranks)
-        if order.samples < ranks.size:
-            raise ConfigError(f"{ranks.size} ranks cannot share the {order.samples} samples of an evaluation.")
-        # Not persistent_workers: those still live when the process ends, which then waits for them.
-        return DataLoader(SeededBatches(split), batch_size=None, sampler=order, **options)
-
-    order = TrainingOrder(samples, batch_size, seed, ranks)
-    return Loaders(order, evaluation(data.val), evaluation(data.test), data.train, options)
+    move = partial(to_device, device=process.device, channels_last=channels_last)
+    return Loaders(TrainingOrder(samples, batch_size, seed, ranks), data, orders, move, options)
 
 
 def _check_shares(batch_size: int, ranks: Ranks) -> None:
@@ -120,12 +142,6 @@ def _check_shares(batch_size: int, ranks: Ranks) -> None:
             f"batch_size={batch_size}: it counts the samples of all {ranks.size} ranks, which cannot share them "
             f"equally. The nearest that they can: {nearest}."
         )
-
-
-def batches(loader: Iterable[Any], device: torch.device, channels_last: bool) -> Iterator[Any]:
-    """Yield the batches of `loader` on the device."""
-    for batch in loader:
-        yield to_device(batch, device, channels_last)
 
 
 def to_device(batch: Any, device: torch.device, channels_last: bool = False) -> Any:

@@ -16,12 +16,10 @@ from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.optim import load_named_state_dict
 from optwrap.optim.wrapper_dict import named_wrappers
-from optwrap.plan.objective import Objective
 from optwrap.plan.random_state import get_random_state, set_random_state
 from optwrap.program.interruption import Interrupted
-from optwrap.record.follower import Follower
 from optwrap.record.recorder import Recorder
-from optwrap.run.course import Course, state_device
+from optwrap.run.course import Course
 from optwrap.run.nonfinite import NonFiniteWatch
 
 
@@ -32,20 +30,18 @@ class Saver:
     run is interrupted.
     """
 
-    def __init__(
-        self, course: Course, recorder: Recorder | Follower, objective: Objective, on_nonfinite: str
-    ) -> None:
+    def __init__(self, course: Course, recorder: Recorder, on_nonfinite: str) -> None:
         self._checkpoints, self._parts, self._plan = course.checkpoints, course.parts, course.plan
-        self._config, self._saved, self._device = course.config, course.saved, course.device
-        self._ranks = course.ranks
-        self._recorder, self._objective = recorder, objective
+        self._config, self._saved, self._process = course.config, course.saved, course.process
+        self._ranks = course.process.ranks
+        self._recorder, self._objective = recorder, course.objective
         self._newest: Path | None = None
         switches = course.config["checkpoint"]
-        self._shards = (
-            ShardSaver(course.checkpoints, course.ranks, switches["asynchronous"]) if switches["sharded"] else None
-        )
+        self._shards = None
+        if switches["sharded"]:
+            self._shards = ShardSaver(course.checkpoints, self._ranks, switches["asynchronous"])
         wrappers = named_wrappers(course.parts.optim_wrapper)
-        self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back, course.ranks)
+        self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back, self._ranks)
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +71,7 @@ class Saver:
             self._objective.best = saved.state["best"]
             self.watch.rollbacks = saved.state["rollbacks"]
             if saved.random is not None:
-                set_random_state(saved.random, self._device)
+                set_random_state(saved.random, self._process.device)
         elif self.watch.needs_checkpoint:
             self.save(0)
         return self._plan.start.micro_batches
@@ -100,7 +96,7 @@ class Saver:
             "batch_size": self._config["batch_size"],
             "accumulative_counts": plan.accumulative_counts,
         }
-        records, random = self._recorder.state_dict(), get_random_state(self._device)
+        records, random = self._recorder.state_dict(), get_random_state(self._process.device)
         others = self._ranks.gather({"random": random, "meter": records["meter"]})[1:]
         rest = {
             "progress": progress,
@@ -134,8 +130,7 @@ class Saver:
         if self._shards is not None:
             self._shards.wait()
         sharded = sharded_params(self._parts.model)
-        device = state_device(self._device, self._ranks)
-        saved = find_saved(AUTO, self._checkpoints, device, self._ranks, sharded)
+        saved = find_saved(AUTO, self._checkpoints, self._process.state_device, self._ranks, sharded)
         if saved is None:
             raise ConfigError("on_nonfinite=rollback: there is no checkpoint to go back to.")
         optim_wrapper = self._parts.optim_wrapper

@@ -1,15 +1,40 @@
-"""What stands before a run: its seed, its device and where the model goes."""
+"""What stands before a run: its seed, and this process's device and rank."""
 
 import os
 import random
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from omegaconf import DictConfig
 
 from optwrap.errors import ConfigError
 from optwrap.plan.random_state import mix
 from optwrap.plan.ranks import ALONE, Ranks
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process of a run: where it computes, and its place among the ranks."""
+
+    device: torch.device
+    ranks: Ranks = ALONE
+
+    @property
+    def state_device(self) -> torch.device:
+        """Where a checkpoint is read to: of several ranks each may hold a part alone, so the host."""
+        return self.device if self.ranks.size == 1 else torch.device("cpu")
+
+
+def set_up(cfg: DictConfig) -> Process:
+    """Seed all generators by `cfg.seed`; return the process, on the device that `cfg.device` means.
+
+    Raises:
+        ConfigError: as `seed_everything` and `find_device`.
+    """
+    seed_everything(cfg.seed, cfg.deterministic)
+    ranks = Ranks.current()
+    return Process(find_device(cfg.device, ranks), ranks)
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -74,16 +99,6 @@ def _device_of_rank(device: torch.device) -> torch.device:
         )
     torch.cuda.set_device(place)
     return torch.device("cuda", place)
-
-
-def place(model: nn.Module, device: torch.device, channels_last: bool, compile_model: bool) -> nn.Module:
-    """Move `model` to the device and, where asked for, to channels_last memory and to compiled code."""
-    model = model.to(device)
-    if channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    if compile_model:
-        model.compile()  # in place: names of parameters stay
-    return model
 
 
 def _devices() -> dict[str, bool]:

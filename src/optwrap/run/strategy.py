@@ -17,11 +17,12 @@ from optwrap.optim import MultiOptimWrapperConstructor
 from optwrap.optim.assignment.blocks import expand_blocks, find_blocks
 from optwrap.optim.assignment.params import submodules
 from optwrap.plan.ranks import Ranks
+from optwrap.run.setup import Process
 
 logger = logging.getLogger(__name__)
 
 
-def parallelise(model: nn.Module, run: Any, device: torch.device, ranks: Ranks) -> nn.Module:
+def parallelise(model: nn.Module, run: Any, process: Process) -> nn.Module:
     """Return `model` as a task shall call it, spread over the ranks as `run.strategy` says, of the run's config.
 
     Submodules with wrappers of their own, as a GAN's, are spread one by one. Names of parameters stay those of
@@ -30,7 +31,7 @@ def parallelise(model: nn.Module, run: Any, device: torch.device, ranks: Ranks) 
     Raises:
         ConfigError: the strategy needs several processes, or an option does not fit the model or the device.
     """
-    cfg, batch_size = run.strategy, run.batch_size
+    cfg, batch_size, ranks, device = run.strategy, run.batch_size, process.ranks, process.device
     if not dist.is_initialized():
         if cfg.name not in ("auto", "single"):
             raise ConfigError(

@@ -15,12 +15,11 @@ from hydra.types import RunMode
 
 from optwrap.errors import ConfigError
 from optwrap.lock import is_locked, locked
+from optwrap.sweep import report
 from optwrap.sweep.failures import failures, override
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.progress import SweepProgress
 from optwrap.sweep.records import RECORD, read_record, records, records_of, write_record
-from optwrap.sweep.report.results import read_jobs, write_results_csv
-from optwrap.sweep.report.settings import default_metrics
 
 log = logging.getLogger(__name__)
 
@@ -125,17 +124,7 @@ def _report(folder: Path | None) -> None:
     if folder is None:
         return
     try:
-        jobs = read_jobs(folder)
-        files = [write_results_csv(folder)]
-        from optwrap.sweep.report.write import (  # here, since it takes long to load matplotlib
-            show_table,
-            write_report,
-        )
-
-        if any(job.status == "finished" for job in jobs):
-            show_table(jobs, default_metrics(jobs))
-            files += write_report(folder, jobs, default_metrics(jobs))
-        print("\n".join(os.path.relpath(file) for file in files))
+        report.make_report(folder)
     except ConfigError as error:
         log.warning("no report: %s", error)
     except Exception:

@@ -16,7 +16,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     """A map-style dataset of (float32 image CxHxW, int label) over uint8 images NxCxHxW in memory.
 
     `augment` and `prepare` each take and return a batch NxCxHxW: `augment` sees bytes at the images' own
-    size, `prepare` makes of them what the model is fed. `__getitems__` is what DataLoader calls for a batch.
+    size, `prepare` makes of them what the model is fed.
     """
 
     def __init__(
@@ -43,12 +43,17 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
-        """Return the samples at `indices`, made as one batch: some twenty times faster than one by one."""
+        """Return the samples at `indices`, as DataLoader asks for them, made as one batch."""
+        images, labels = self.collated(indices)
+        return list(zip(images, labels.tolist(), strict=True))
+
+    def collated(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the images (N, C, H, W) and labels (N) at `indices`: some twenty times faster than one by one."""
         where = torch.as_tensor(indices)
         images = self.images[where]
         if self.augment is not None:
             images = self.augment(images)
-        return list(zip(self.prepare(images), self.labels[where].tolist(), strict=True))
+        return self.prepare(images).contiguous(), self.labels[where].long()
 
 
 @dataclass(frozen=True)

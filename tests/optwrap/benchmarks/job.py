@@ -109,14 +109,15 @@ def main() -> None:
     """Run `train.py` with this program's arguments; print its parts' shares and the seconds of a micro-batch."""
     import train
     from optwrap.optim import OptimWrapper
-    from optwrap.run import evaluation, loaders
+    from optwrap.run import evaluation
+    from optwrap.run.loaders import Loaders
     from optwrap.run.saver import Saver
     from optwrap.vision.task import ClassificationTask
 
     watch = _Stopwatch()
-    own = loaders.batches
+    own = Loaders.training
 
-    def batches(*args: Any) -> Iterator[Any]:
+    def training(*args: Any) -> Iterator[Any]:
         items = own(*args)
         load = watch.timed("loading", next)
         while (batch := load(items, None)) is not None:
@@ -131,7 +132,7 @@ def main() -> None:
         return stats
 
     step = watch.timed("forward", ClassificationTask.train_step)
-    loaders.batches = batches
+    Loaders.training = training  # type: ignore[method-assign]
     ClassificationTask.train_step = train_step  # type: ignore[method-assign]
     evaluation.evaluate = watch.timed("evaluation", evaluation.evaluate)
     for owner, name, part in (

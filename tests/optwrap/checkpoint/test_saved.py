@@ -1,12 +1,7 @@
-import errno
-import os
-import subprocess
-import sys
-
 import pytest
 from omegaconf import OmegaConf
 
-from optwrap.checkpoint.saved import load_config, run_program, split_arguments
+from optwrap.checkpoint.saved import load_config
 from optwrap.errors import ConfigError
 
 CONFIG = {
@@ -52,36 +47,9 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [([], "run= is missing"), (["outputs/x"], "key=value"), (["run="], "run=")]
-)
-def test_arguments_that_do_not_fit_show_the_usage(arguments, said):
-    with pytest.raises(ConfigError, match=f"{said}.*Usage: run=... \\[split=test\\]"):
-        split_arguments(arguments, {"run": None, "split": "test"})
-
-
-@pytest.mark.parametrize(
     ("content", "said"), [("{", "no YAML"), ("x: 1", "not one of train.py's"), ("[1]", "not one")]
 )
 def test_a_config_that_train_did_not_write_is_an_error(content, said, run):
     (run / ".hydra/config.yaml").write_text(content)
     with pytest.raises(ConfigError, match=said):
         load_config(run, [])
-
-
-def test_a_file_that_cannot_be_written_is_one_line(monkeypatch):
-    def main(arguments):
-        raise PermissionError(errno.EACCES, "Permission denied", "report/index.html")
-
-    monkeypatch.setattr(sys, "argv", ["report.py"])
-    with pytest.raises(SystemExit) as end:
-        run_program(main, None)
-    assert end.value.code == "report/index.html: Permission denied."
-
-
-def test_a_pipe_that_nobody_reads_ends_a_program_in_silence():
-    code = "from optwrap.checkpoint.saved import run_program; run_program(lambda arguments: print('row'), None)"
-    read, write = os.pipe()
-    os.close(read)
-    ended = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False)
-    os.close(write)
-    assert (ended.returncode, ended.stderr) == (1, b"")

@@ -17,9 +17,9 @@ from optwrap.config import help as help_page
 from optwrap.config import store
 
 PROGRAM = """
-from optwrap.program import app
+from optwrap import program
 
-@app.main(config_name="config")
+@program.main(config_name="config")
 def main(cfg):
     from optwrap.instantiate import build
     print("built", build(cfg.task, "task"), cfg.seed, cfg.epochs, cfg.optim_wrapper.get("accumulative_counts"))

@@ -20,9 +20,9 @@ SCRIPT = """
 import time
 from hydra.utils import instantiate
 from optwrap.errors import ConfigError
-from optwrap.program import app
+from optwrap import program
 
-@app.main(config_name="config", config_path={conf!r})
+@program.main(config_name="config", config_path={conf!r})
 def main(cfg):
     if cfg.device == "bug":
         return [][1]

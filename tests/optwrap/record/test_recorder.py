@@ -15,6 +15,7 @@ from optwrap.plan.objective import Objective
 from optwrap.plan.plan import Plan, Position
 from optwrap.record.recorder import Recorder
 
+ROWS_ONLY = {"train_rows": True, "tensorboard": False}
 TASK = SimpleNamespace(metrics=MetricCollection({"loss": MeanMetric()}))
 PLAN = Plan(micro_batches=4, per_epoch=2, accumulative_counts=1, log_every=1, eval_every=None)
 
@@ -25,7 +26,8 @@ def rows(folder):
 
 
 def run(folder, optim_wrapper, losses=(4.0, 3.0, 2.0, 1.0), train_rows=True, tensorboard=False):
-    with Recorder(folder, PLAN, optim_wrapper, train_rows=train_rows, tensorboard=tensorboard) as recorder:
+    logger = {"train_rows": train_rows, "tensorboard": tensorboard}
+    with Recorder(folder, PLAN, optim_wrapper, logger) as recorder:
         for count, loss in enumerate(losses, start=1):
             recorder.train_step({"loss": torch.tensor(loss)}, 8, count)
             if PLAN.evaluates_after(count):
@@ -101,9 +103,7 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(tmp_path, optim_wrap
 
     def go_on(folder, start, end, resumed=None):
         part = replace(plan, start=Position(start))
-        with Recorder(
-            folder, part, optim_wrapper, train_rows=True, tensorboard=False, resumed=resumed
-        ) as recorder:
+        with Recorder(folder, part, optim_wrapper, ROWS_ONLY, resumed) as recorder:
             for count, loss in list(enumerate(losses, start=1))[start:end]:
                 recorder.train_step({"loss": torch.tensor(loss)}, 8, count)
                 if count == 3:
@@ -131,7 +131,7 @@ def test_the_status_says_how_the_run_ended(tmp_path, optim_wrapper):
         return json.loads((tmp_path / "status.json").read_text())
 
     for error, named in ((RuntimeError, "failed"), (KeyboardInterrupt, "interrupted")):
-        recorder = Recorder(tmp_path, PLAN, optim_wrapper, train_rows=True, tensorboard=False)
+        recorder = Recorder(tmp_path, PLAN, optim_wrapper, ROWS_ONLY)
         recorder.__enter__()
         assert status() == {"status": "running", "update": 0, "updates": 4}
         recorder.train_step({"loss": torch.tensor(1.0)}, 8, 1)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from optwrap.errors import ConfigError
-from optwrap.run.debugging import debugging
+from optwrap.run.debugging import debugger
 
 OFF = {"detect_anomaly": False, "find_nonfinite": False, "profile": None}
 
@@ -20,28 +20,28 @@ def test_the_module_whose_output_goes_bad_is_named(tmp_path):
     with torch.no_grad():
         model[2].weight.fill_(float("inf"))
     said = pytest.raises(ConfigError, match=r"output of 2 \(Linear\).*in epoch 1, update 7; from finite inputs")
-    with debugging(Off(find_nonfinite=True), model, tmp_path, lambda: "in epoch 1, update 7"), said:
+    with debugger(Off(find_nonfinite=True), model, tmp_path, lambda: "in epoch 1, update 7"), said:
         model(torch.ones(1, 2))
     model(torch.ones(1, 2))  # and no longer
 
 
 def test_the_parameter_whose_gradient_goes_bad_is_named(tmp_path):
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
-    with debugging(Off(find_nonfinite=True), model, tmp_path, lambda: "here"):
+    with debugger(Off(find_nonfinite=True), model, tmp_path, lambda: "here"):
         loss = model(torch.ones(1, 2)).sum()
         with pytest.raises(ConfigError, match=r"the gradient of 1\.(weight|bias) is NaN or inf here"):
             (loss * float("inf")).backward()
 
 
 def test_anomaly_mode_is_on_inside_alone(tmp_path):
-    with debugging(Off(detect_anomaly=True), nn.Linear(1, 1), tmp_path, str):
+    with debugger(Off(detect_anomaly=True), nn.Linear(1, 1), tmp_path, str):
         assert torch.is_anomaly_enabled()
     assert not torch.is_anomaly_enabled()
 
 
 def test_a_profile_is_a_chrome_trace_of_the_steps_asked_for(tmp_path):
     model = nn.Linear(2, 2)
-    with debugging(Off(profile=3), model, tmp_path, str) as step:
+    with debugger(Off(profile=3), model, tmp_path, str) as step:
         for _ in range(8):
             model(torch.ones(1, 2))
             step()

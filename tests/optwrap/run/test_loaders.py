@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from optwrap.errors import ConfigError
 from optwrap.plan.ranks import Ranks
-from optwrap.run.loaders import batch_size, batches, make_loaders, to_device
+from optwrap.run.loaders import batch_size, make_loaders, to_device
+from optwrap.run.setup import Process
 
 CPU = torch.device("cpu")
 
@@ -26,11 +27,11 @@ def data():
 
 
 def loaders_of(data, size=4, workers=0, seed=0):
-    return make_loaders(data, size, workers, seed, CPU)
+    return make_loaders(data, size, workers, seed, Process(CPU))
 
 
 def values(loader):
-    return [batch[0].tolist() for batch in batches(loader, CPU, False)]
+    return [batch[0].tolist() for batch in loader]
 
 
 class Noisy(Dataset):
@@ -58,8 +59,8 @@ def test_training_shuffles_and_drops_the_rest(data):
 
 def test_evaluation_keeps_order_and_every_sample(data):
     loaders = loaders_of(data)
-    assert values(loaders.val) == [[0, 1, 2, 3], [4]]
-    assert values(loaders.test) == [[0, 1, 2, 3], [4, 5]]
+    assert values(loaders.evaluation("val")) == [[0, 1, 2, 3], [4]]
+    assert values(loaders.evaluation("test")) == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_the_seed_decides_the_order_whatever_else_was_drawn(data):
@@ -92,8 +93,9 @@ def test_loading_leaves_the_random_numbers_of_the_run_alone():
 
 
 def test_an_evaluation_draws_the_same_random_numbers_each_time():
-    loader = loaders_of(SimpleNamespace(train=Noisy(), val=Noisy(), test=Noisy())).val
-    assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in loader]
+    loaders = loaders_of(SimpleNamespace(train=Noisy(), val=Noisy(), test=Noisy()))
+    first, second = ([batch.tolist() for batch in loaders.evaluation("val")] for _ in range(2))
+    assert first == second
 
 
 class Terminated(Dataset):
@@ -124,7 +126,7 @@ def test_a_worker_outlives_sigterm_for_as_long_as_the_run_may_go_on(handler, lea
 def test_a_batch_that_ranks_cannot_share_names_the_nearest_that_they_can(size, nearest, data):
     data.train = TensorDataset(torch.zeros(100, 1))
     with pytest.raises(ConfigError, match=f"batch_size={size}: .*{nearest}"):
-        make_loaders(data, size, 0, 0, CPU, Ranks(0, 2))
+        make_loaders(data, size, 0, 0, Process(CPU, Ranks(0, 2)))
 
 
 @pytest.mark.parametrize(

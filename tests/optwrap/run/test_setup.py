@@ -3,10 +3,9 @@ import random
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from optwrap.errors import ConfigError
-from optwrap.run.setup import find_device, place, seed_everything
+from optwrap.run.setup import find_device, seed_everything
 
 
 @pytest.fixture(autouse=True)
@@ -43,13 +42,6 @@ def test_auto_finds_a_device():
 def test_a_device_that_is_not_there_is_named_with_those_that_are(name):
     with pytest.raises(ConfigError, match=rf"device={name}: .*device=auto.*'cpu'"):
         find_device(name)
-
-
-def test_channels_last_and_compile_keep_the_names():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3))
-    placed = place(model, torch.device("cpu"), channels_last=True, compile_model=True)
-    assert placed[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert [name for name, _ in placed.named_parameters()] == ["0.weight", "0.bias"]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**70])

@@ -35,9 +35,9 @@ SCRIPT = """
 import json, os, signal, time
 from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
-from optwrap.program import app
+from optwrap import program
 
-@app.main(config_name="config", config_path={conf!r})
+@program.main(config_name="config", config_path={conf!r})
 def main(cfg):
     folder = Path(HydraConfig.get().runtime.output_dir)
     with open({ran!r}, "a") as file:

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,12 +76,11 @@ def read_jobs(folder: Path) -> list[Job]:
     return sorted(jobs, key=lambda job: (job.record.started if job.record else 0, _natural(job.folder)))
 
 
-def write_results_csv(folder: Path) -> Path:
-    """Write a row a job: its folder, status, what it was told, its results, attempts and error; return the file.
+def write_results_csv(folder: Path, jobs: Sequence[Job]) -> Path:
+    """Write a row a job below `folder`: name, status, what it was told, its results, attempts; return the file.
 
     It is made anew from the jobs' own records each time, and holds nothing that they do not.
     """
-    jobs = read_jobs(folder)
     told = list(dict.fromkeys(key for job in jobs for key in job.overrides))
     came_out = list(dict.fromkeys(name for job in jobs for name in job.numbers if name not in told))
     ran = ("duration", "attempts", "host", "error")

@@ -1,5 +1,6 @@
 """The report on a sweep: its table as CSV and Markdown, pictures, and one page with all of it."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,18 +9,31 @@ import rich
 from optwrap.files import write_text
 from optwrap.sweep.report import plots
 from optwrap.sweep.report.page import page
-from optwrap.sweep.report.results import Job
-from optwrap.sweep.report.settings import finite, objective, settings, swept_keys
+from optwrap.sweep.report.results import Job, read_jobs, write_results_csv
+from optwrap.sweep.report.settings import default_metrics, finite, objective, settings, swept_keys
 from optwrap.sweep.report.table import rows, to_csv, to_markdown, to_rich
 
 
-def show_table(jobs: Sequence[Job], metrics: Sequence[str]) -> None:
-    """Print the table, in Markdown where the output is no terminal.
+def make_report(folder: Path, metrics: Sequence[str] | None = None) -> None:
+    """Print the table of the jobs and runs below `folder`; write results.csv and `report/`, and name the files.
+
+    `metrics` are its columns; None: `default_metrics`.
 
     Raises:
-        ConfigError: no job has finished, or a metric is not in the results.
+        ConfigError: there are no jobs, none has finished, or a metric is not in the results.
     """
-    table = rows(jobs, metrics)
+    jobs = read_jobs(folder)
+    files = [write_results_csv(folder, jobs)]
+    try:
+        metrics = metrics or default_metrics(jobs)
+        _show(rows(jobs, metrics))
+        files += write_report(folder, jobs, metrics)
+    finally:
+        print("\n".join(os.path.relpath(file) for file in files))
+
+
+def _show(table: Sequence[dict[str, str]]) -> None:
+    """Print the table, in Markdown where the output is no terminal."""
     if rich.get_console().is_terminal:
         rich.print(to_rich(table))
     else:

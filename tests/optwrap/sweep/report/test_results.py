@@ -65,7 +65,7 @@ def test_one_number_spelt_twice_is_one_value(tmp_path):
 def test_results_csv_has_a_row_a_job_whatever_became_of_it(sweep):
     record = Record().begun(["optim_wrapper=[sgd]", "seed=9"], "test/accuracy", "call")
     save(sweep / "bad", [], record=record.ended("failed", error='a, "b"\nc'))
-    with write_results_csv(sweep).open(newline="") as file:
+    with write_results_csv(sweep, read_jobs(sweep)).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows].count("finished") == 10
     assert [row["job"] for row in rows if row["status"] == "unfinished"] == ["3"]

@@ -1,0 +1,116 @@
+"""What a run leaves in its folder, and shows on the terminal, on the way."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optwrap.files import write_json
+from optwrap.optim import OptimWrapper, format_table, write_csv
+from optwrap.plan.plan import Plan
+from optwrap.record.loggers import CsvLogger, TensorBoardLogger
+from optwrap.record.plots import plot_curves
+from optwrap.record.progress import Progress, Row, summary
+from optwrap.record.result import UNSHOWN
+
+logger = logging.getLogger(__name__)
+
+FILES = {
+    "log": "train.log",
+    "metrics": "metrics.csv",
+    "result": "result.json",
+    "param groups": "param_groups.csv",
+    "curves": "curves.png",
+    "checkpoint": "checkpoint.pt",
+    "status": "status.json",
+}
+
+
+class FolderWriter:
+    """Writes a run's rows, status, param groups and result into `folder`, and shows them.
+
+    `loggers` holds the switches of LoggerConfig; `resumed`, of an earlier part of the run, what `sync` returned.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        wrappers: Mapping[str, OptimWrapper],
+        loggers: Mapping[str, bool],
+        resumed: Mapping[str, Any] | None,
+    ) -> None:
+        self.path, self._plan, self._wrappers = folder, plan, wrappers
+        self._train_rows = loggers["train_rows"]
+        rows, columns = (resumed["rows"], resumed["columns"]) if resumed else (0, 1)
+        self._csv = CsvLogger(folder / FILES["metrics"], rows, columns)
+        if self._csv.rows < rows:
+            missing = rows - self._csv.rows
+            logger.warning("%s lacks %d rows that it had at the checkpoint.", self._csv.path, missing)
+        self._loggers: list[Any] = [self._csv]
+        if loggers["tensorboard"]:
+            begun = plan.update_after(plan.start.micro_batches) if resumed else None
+            self._loggers.append(TensorBoardLogger(folder / "tensorboard", begun))
+        self._progress = Progress(plan.updates)
+
+    def begin(self) -> None:
+        """Write the param groups and that the run is running; show the live display."""
+        self._write_param_groups()
+        self._progress.__enter__()
+        self._write_status("running", self._plan.start.micro_batches)
+
+    def end(self, error: BaseException | None, count: int) -> None:
+        """Close all files and the display; where an error ended the run after `count` micro-batches, say so."""
+        self._progress.__exit__(None, None, None)
+        for each in self._loggers:
+            each.close()
+        if error is not None:
+            ended = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+            self._write_status(ended, count)
+
+    def advance(self, count: int) -> None:
+        """Move the live display."""
+        self._progress.advance(self._plan.update_after(count))
+
+    def train_row(self, row: Row) -> None:
+        """Show a training row; write it where training rows are wanted."""
+        self._progress.log("train", row)
+        if self._train_rows:
+            self._write("train", row)
+
+    def row(self, split: str, row: Row) -> None:
+        """Show and write a row."""
+        self._progress.log(split, row)
+        self._write(split, row)
+
+    def sync(self) -> dict[str, int]:
+        """Make the rows so far last; return how many there are, and of how many columns."""
+        for each in self._loggers:
+            each.sync()
+        return {"rows": self._csv.rows, "columns": len(self._csv.columns)}
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json` and `curves.png`; show the summary."""
+        write_json(self.path / FILES["result"], result)
+        plot_curves(self.path / FILES["metrics"], self.path / FILES["curves"])
+        self._write_status("finished", self._plan.micro_batches)
+        files = {what: self.path / name for what, name in FILES.items() if what != "status"}
+        shown = {name: value for name, value in result.items() if name not in UNSHOWN}
+        summary(shown, {"folder": self.path} | files)
+
+    def _write(self, split: str, row: Row) -> None:
+        for each in self._loggers:
+            each.log(split, row)
+
+    def _write_status(self, status: str, count: int) -> None:
+        """Say how the run stands, to people and to programs that look at many."""
+        content = {"status": status, "update": self._plan.update_after(count), "updates": self._plan.updates}
+        write_json(self.path / FILES["status"], content)
+
+    def _write_param_groups(self) -> None:
+        assignments = [each for wrapper in self._wrappers.values() for each in wrapper.assignments]
+        write_csv(assignments, self.path / FILES["param groups"])
+        groups = sum(len(wrapper.param_groups) for wrapper in self._wrappers.values())
+        title = f"{len(assignments)} parameters in {groups} param group{'s' * (groups != 1)}"
+        shown = {"terminal": f"{title}: {FILES['param groups']}"}
+        logger.info("%s:\n%s", title, format_table(assignments), extra=shown)

@@ -1,0 +1,14 @@
+from .course import record as record
+from .course import set_course as set_course
+from .debugging import debugger as debugger
+from .debugging import shortened as shortened
+from .evaluation import evaluate as evaluate
+from .evaluation import write_artifacts as write_artifacts
+from .loaders import batch_size as batch_size
+from .loaders import load_data as load_data
+from .parts import build_model as build_model
+from .parts import build_optim_wrapper as build_optim_wrapper
+from .parts import build_task as build_task
+from .saver import Saver as Saver
+from .setup import set_up as set_up
+from .strategy import parallelise as parallelise

@@ -1,0 +1,34 @@
+"""The parts of a run that a config names: model, task, optimizer wrapper."""
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from optwrap import optim
+from optwrap.instantiate import build
+from optwrap.optim import OptimWrapper, OptimWrapperDict
+from optwrap.run.setup import Process
+
+
+def build_model(cfg: DictConfig, process: Process) -> nn.Module:
+    """Build `cfg.model` on the device, in channels_last memory and compiled where `cfg` asks for it."""
+    model = build(cfg.model, "model").to(process.device)
+    if cfg.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if cfg.compile:
+        model.compile()  # in place: names of parameters stay
+    return model
+
+
+def build_task(cfg: DictConfig, model: nn.Module, process: Process) -> Any:
+    """Build `cfg.task` around the model, its metrics on the device."""
+    task = build(cfg.task, "task", model=model)
+    task.metrics.to(process.device)
+    return task
+
+
+def build_optim_wrapper(cfg: DictConfig, model: nn.Module) -> OptimWrapper | OptimWrapperDict:
+    """Build the wrapper, or wrappers, of `cfg.optim_wrapper` for the model."""
+    return optim.build_optim_wrapper(model, cfg.optim_wrapper)

@@ -1,0 +1,1 @@
+from .write import make_report as make_report
