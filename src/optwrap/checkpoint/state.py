@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from optwrap.checkpoint.model_state import full_state, local_state
 from optwrap.optim import (
-    HybridOptimizer,
     OptimWrapper,
     OptimWrapperDict,
     Schedule,
@@ -60,7 +59,7 @@ class RunParts:
         return state
 
     def load_optimizers(self, state: Mapping[str, Any]) -> list[str]:
-        """Load optimizer state and counters; return the wrappers whose optimizers start anew: others than saved.
+        """Load optimizer state and counters; return the wrappers whose parameters all begin without state.
 
         Raises:
             KeyError: the wrappers are others.
@@ -70,13 +69,12 @@ class RunParts:
         most = _MOST_UPDATES * state["progress"]["micro_batches"]
         if any(not 0 <= each["updates"] <= most for each in counters.values()):
             raise ValueError("It counts more updates than its micro-batches can have made.")
-        other = [name for name, wrapper in wrappers.items() if counters[name]["optimizer"] != _kind(wrapper)]
-        load_named_state_dict(self.optim_wrapper, state["optim_wrapper"])  # what is of the same class
+        new = set(load_named_state_dict(self.optim_wrapper, state["optim_wrapper"]).new)
         for name, wrapper in wrappers.items():
             wrapper.updates = counters[name]["updates"]
             wrapper.skipped_steps = counters[name]["skipped_steps"]
             wrapper.last_grad_norm = counters[name]["last_grad_norm"]
-        return other
+        return [name for name, wrapper in wrappers.items() if new.issuperset(_param_names(wrapper, name))]
 
     def load_schedule(self, state: Mapping[str, Any]) -> None:
         """Put the schedule, which must be the same, where it stood."""
@@ -98,17 +96,13 @@ class RunParts:
             self.task.load_state_dict(state["task"])
 
 
-def _counters(wrapper: OptimWrapper) -> dict[str, int | str | Tensor | None]:
+def _counters(wrapper: OptimWrapper) -> dict[str, int | Tensor | None]:
     return {
-        "optimizer": _kind(wrapper),
         "updates": wrapper.updates,
         "skipped_steps": wrapper.skipped_steps,
         "last_grad_norm": wrapper.last_grad_norm,
     }
 
 
-def _kind(wrapper: OptimWrapper) -> str:
-    """Name the optimizer, whose state no other class can read."""
-    optimizer = wrapper.optimizer
-    parts = optimizer.optimizers.values() if isinstance(optimizer, HybridOptimizer) else [optimizer]
-    return "+".join(type(part).__name__ for part in parts)
+def _param_names(wrapper: OptimWrapper, prefix: str) -> list[str]:
+    return [prefix + name for group in wrapper.param_groups for name in group["param_names"]]

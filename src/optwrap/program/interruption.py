@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -57,14 +57,23 @@ def terminated_as_interrupted() -> Iterator[None]:
 
     So a launcher's workers go too, and a sweep writes what came out.
     """
-    if threading.current_thread() is not threading.main_thread() or not is_open(signal.SIGTERM):
+    with handled([signal.SIGTERM] if is_open(signal.SIGTERM) else [], _EndAtOnce()):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, _EndAtOnce())
+
+
+@contextmanager
+def handled(signals: Iterable[int], handler: Handler) -> Iterator[dict[int, Any]]:
+    """Give the signals to the handler inside; yield what handles them afterwards: what is taken out stays.
+
+    Outside the main thread, where Python forbids handlers, none is given.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {signum: signal.signal(signum, handler) for signum in signals} if in_main_thread else {}
     try:
-        yield
+        yield before
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)
 
 
 class _EndAtOnce:
@@ -89,7 +98,7 @@ class Interruption:
       decides. Submitit's requeues the job and exits at SIGUSR2. At SIGTERM, which Slurm sends some time before it
       kills, submitit's returns, and the run goes on until it is killed.
 
-    Outside the main thread, where Python forbids handlers, nothing is taken. Of several ranks, `agree` tells
+    Outside the main thread nothing is taken (see `handled`). Of several ranks, `agree` tells
     each whether any was asked (`Ranks.agreement`), so that all end after the same update. They are asked more
     than once: Slurm signals all processes of a job, and what started the ranks passes it on to them. So there
     a second signal does not act at once; who started them kills what does not end.
@@ -99,7 +108,7 @@ class Interruption:
         self._agree = agree
         self._is_due = False
         self._noted: list[int] = []
-        self._before: dict[int, Any] = {}
+        self._handlers, self._before = ExitStack(), dict[int, Any]()
         self._others: dict[int, Handler] = {}
         self._ends_at_once = False
 
@@ -137,29 +146,22 @@ class Interruption:
             self._ends_at_once = False
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._others = dict(handled_by_others())
-            taken = [*_open_signals(), *self._others]
-            self._before = {signum: signal.signal(signum, self._note) for signum in taken}
+        self._others = dict(handled_by_others())
+        self._before = self._handlers.enter_context(handled([*_open_signals(), *self._others], self._note))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for signum in list(self._before):
-            self._give_back(signum)
+        self._handlers.close()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # Nothing is logged here: the signal may have come in the middle of writing a log line.
         self._noted.append(signum)
-        if signum not in self._others and self._agree is None:
-            self._give_back(signum)
+        if signum not in self._others and self._agree is None and signum in self._before:
+            signal.signal(signum, self._before.pop(signum))
         if self._ends_at_once:
             self._act()
-
-    def _give_back(self, signum: int) -> None:
-        if signum in self._before:
-            signal.signal(signum, self._before.pop(signum))
 
 
 def is_open(signum: int) -> bool:

@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -16,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from optwrap.errors import ConfigError
-from optwrap.program.interruption import Handler, Interrupted, handled_by_others
+from optwrap.program.folder import run_folder
+from optwrap.program.interruption import Handler, Interrupted, handled, handled_by_others
 from optwrap.program.nodes import Nodes
 from optwrap.program.processes import PARENT_REPORTS, started_by_torchrun
 from optwrap.sweep.records import read_result
@@ -45,7 +45,7 @@ def run_or_launch(
     nodes = Nodes.of_this_job()
     if nproc * nodes.count == 1 or started_by_torchrun():
         return task(cfg)
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = run_folder()
     command, handlers = _command(script, cfg, folder), dict(handled_by_others())
     with _environment(nproc, hidden):
         for attempt in count():
@@ -165,9 +165,6 @@ def _signals() -> Iterator[list[int]]:
     A further one only adds to the list, but for Ctrl-C: then this process ends at once, and the others after it.
     """
     noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
 
     def end_processes(signum: int, frame: Any) -> None:
         noted.append(signum)
@@ -176,18 +173,7 @@ def _signals() -> Iterator[list[int]]:
             # logging swallows where the signal comes in the middle of a log line.
             raise Interrupted(signum)
 
-    before = {signum: handler for signum, handler in _current_handlers() if handler is not signal.SIG_IGN}
-    for signum in before:
-        signal.signal(signum, end_processes)
-    try:
+    own = [getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")]
+    listened = {each for each in own if each is not None and signal.getsignal(each) is not signal.SIG_IGN}
+    with handled(listened | dict(handled_by_others()).keys(), end_processes):
         yield noted
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def _current_handlers() -> Iterator[tuple[int, Any]]:
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
-        if (signum := getattr(signal, name, None)) is not None:
-            yield signum, signal.getsignal(signum)
-    yield from handled_by_others()

@@ -3,9 +3,8 @@
 import logging
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-
 from optwrap.errors import ConfigError
+from optwrap.program.folder import run_folder
 
 
 class LogFile(logging.FileHandler):
@@ -16,7 +15,7 @@ class LogFile(logging.FileHandler):
     """
 
     def __init__(self, filename: str) -> None:
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        folder = run_folder()
         if folder.resolve() not in Path(filename).resolve().parents:
             raise ConfigError(
                 f"hydra.job_logging.handlers.file.filename={filename}: this is not in the run's folder. "

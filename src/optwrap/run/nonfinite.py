@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
 from optwrap.optim.step.clip import ClipNorm, total_norm
+from optwrap.optim.step.layout import params_of
 from optwrap.plan.plan import Plan
 from optwrap.plan.ranks import ALONE, Ranks
 
@@ -137,7 +138,7 @@ class _Skipping:
         self._hook.remove()
 
     def _drop(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        params = [param for group in optimizer.param_groups for param in group["params"]]
+        params = params_of(optimizer)
         norm = self._wrapper.last_grad_norm if isinstance(self._wrapper.clip_grad, ClipNorm) else None
         if bool(torch.isfinite(total_norm(params) if norm is None else norm)):
             self._in_a_row = 0

@@ -1,7 +1,7 @@
 """How parameters, gradients and optimizer state lie in memory, and whether a fused kernel may walk them."""
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import attrgetter, call, is_
@@ -76,10 +76,9 @@ class Layout:
         """Whether the param groups are still those that were looked at."""
         groups = optimizer.param_groups
         return (
-            len(groups) == len(self.groups)
-            and all(map(is_, groups, self.groups))
+            are_same(groups, self.groups)
             and [_traits(group) for group in groups] == self.traits
-            and all(map(is_, params_of(optimizer), self.members))
+            and are_same(params_of(optimizer), self.members)
         )
 
     def grads(self) -> list[Tensor] | None:
@@ -110,6 +109,11 @@ def _traits(group: Mapping[str, Any]) -> tuple[Any, ...]:
 def _shapes(tensors: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:
     """Return what tells at the same address whether tensors are still laid out as they were."""
     return list(map(Tensor.stride, tensors)), list(map(Tensor.numel, tensors))
+
+
+def are_same(now: Collection[Any], before: Collection[Any]) -> bool:
+    """Whether two collections hold the same objects, in order."""
+    return len(now) == len(before) and all(map(is_, now, before))
 
 
 def params_of(optimizer: Optimizer) -> list[Tensor]:
@@ -143,12 +147,11 @@ class KnownState:
     def is_current(self) -> bool:
         """Whether each parameter's state has the same tensors under the same names, laid out as they were."""
         state = self._optimizer.state
-        if len(state) != len(self._keys) or not all(map(is_, state, self._keys)):
+        if not are_same(state, self._keys):
             return False
         tensors = self.tensors()
         return (
-            len(tensors) == len(self._references)
-            and all(map(is_, tensors, map(call, self._references)))
+            are_same(tensors, list(map(call, self._references)))
             and self._names_now() == self._names
             and _shapes(tensors) == self._shapes
         )

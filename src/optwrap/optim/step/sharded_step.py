@@ -7,7 +7,6 @@ DTensors take several times as long, and some fused kernels have none.
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
-from operator import is_
 from typing import Any
 
 from torch import Tensor
@@ -34,6 +33,7 @@ from torch.optim import (
 from optwrap.errors import ConfigError
 from optwrap.optim.parallel.sharding import is_sharded, on_shards, shard_of, shards_of
 from optwrap.optim.step.gathered_step import GatheredStep
+from optwrap.optim.step.layout import KnownState, are_same, params_of
 from optwrap.optim.step.own_step import is_intercepted
 
 _ELEMENTWISE = (Adadelta, Adagrad, Adam, Adamax, AdamW, ASGD, NAdam, RAdam, RMSprop, Rprop, SGD)
@@ -45,7 +45,7 @@ def stepper(optimizer: Optimizer) -> "Optimizer | ShardedStep | GatheredStep":
     Raises:
         ConfigError: torch's optimizer cannot step sharded parameters.
     """
-    if not is_sharded([param for group in optimizer.param_groups for param in group["params"]]):
+    if not is_sharded(params_of(optimizer)):
         return optimizer
     if isinstance(optimizer, Adafactor | LBFGS | SparseAdam):
         name = type(optimizer).__name__
@@ -92,15 +92,15 @@ class ShardedStep:
                 own = {name: shard_of(value) for name, value in state.items()}
                 self._state[shard] = own if isinstance(param, DTensor) else state
         self._new = [param for param in self._params if shard_of(param) not in self._state]
-        self._values = _values(optimizer)
+        self._known = KnownState(optimizer)
 
     def _is_current(self) -> bool:
         """Whether parameters, shards and state are the objects that were looked at."""
-        params = [param for group in self._optimizer.param_groups for param in group["params"]]
+        params = params_of(self._optimizer)
         return (
-            _same(params, self._params)
-            and _same(shards_of(params), self._shards)
-            and _same(_values(self._optimizer), self._values)
+            are_same(params, self._params)
+            and are_same(shards_of(params), self._shards)
+            and self._known.is_current()
         )
 
     @contextlib.contextmanager
@@ -128,7 +128,7 @@ class ShardedStep:
             state = self._state[shard_of(param)]
             self._optimizer.state[param] = {name: _placed_as(param, value) for name, value in state.items()}
         self._new = [param for param in self._new if shard_of(param) not in self._state]
-        self._values = _values(self._optimizer)
+        self._known = KnownState(self._optimizer)
 
 
 @contextlib.contextmanager
@@ -142,14 +142,6 @@ def unfused(optimizer: Optimizer) -> Iterator[None]:
     finally:
         for group in groups:
             group["fused"] = True
-
-
-def _same(now: list[Any], before: list[Any]) -> bool:
-    return len(now) == len(before) and all(map(is_, now, before))
-
-
-def _values(optimizer: Optimizer) -> list[Any]:
-    return [value for state in optimizer.state.values() for value in state.values()]
 
 
 def _placed_as(param: Tensor, shard: Any) -> Any:
