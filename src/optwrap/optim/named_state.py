@@ -35,9 +35,9 @@ class Unmatched:
 def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Any]:
     """Return the wrapper's state with the optimizer's keyed by parameter name.
 
-    `state` holds each parameter's tensors, `options` its hyperparameters, `optimizers` the class of optimizer
-    that both are of; `rest` is what the wrapper's own
-    state dict has beside the optimizer's (loss scaler, accumulation). An OptimWrapperDict is nested by name.
+    `state` holds each parameter's tensors, `options` its hyperparameters, `optimizers` the class of optimizer of
+    both; `rest` is what the wrapper's own state dict has beside the optimizer's (loss scaler, accumulation).
+    An OptimWrapperDict is nested by name.
 
     Raises:
         ValueError: a param group has no `param_names`: the wrapper was not built by a constructor.
@@ -75,11 +75,7 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
             raise KeyError(
                 f"The checkpoint has {_wrappers(state)}, this run the wrappers {sorted(optim_wrapper)}."
             )
-        parts = {name: load_named_state_dict(wrapper, state[name]) for name, wrapper in optim_wrapper.items()}
-        return Unmatched(
-            tuple(f"{name}.{each}" for name, part in parts.items() for each in part.new),
-            tuple(f"{name}.{each}" for name, part in parts.items() for each in part.left_over),
-        )
+        return _joined({name: load_named_state_dict(each, state[name]) for name, each in optim_wrapper.items()})
     if "options" not in state:
         raise KeyError(f"The checkpoint has {_wrappers(state)}, this run a single one.")
     own = optim_wrapper.state_dict()
@@ -103,6 +99,13 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
     if unmatched:
         logger.warning("Optimizer state: new parameters %s, left over %s.", unmatched.new, unmatched.left_over)
     return unmatched
+
+
+def _joined(parts: Mapping[str, Unmatched]) -> Unmatched:
+    return Unmatched(
+        tuple(f"{name}.{each}" for name, part in parts.items() for each in part.new),
+        tuple(f"{name}.{each}" for name, part in parts.items() for each in part.left_over),
+    )
 
 
 def _wrappers(state: Mapping[str, Any]) -> str:

@@ -10,12 +10,15 @@ from torch.optim import Optimizer
 from optwrap.errors import ConfigError
 from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
 from optwrap.optim.assignment.table import Assignment
-from optwrap.optim.parallel.sync import ParallelModules, check_averaged, no_sync, set_fsdp2_sync
+from optwrap.optim.parallel.sync import ParallelModules, averaged, no_sync, set_fsdp2_sync
 from optwrap.optim.step.clip import parse_clip_grad
 from optwrap.optim.step.direct import zero_grad
 from optwrap.optim.step.finish import Finish
-from optwrap.optim.window.accumulation import AccumulationWindow
+from optwrap.optim.step.layout import params_of
+from optwrap.optim.window.accumulation import AccumulationWindow, Weight
 from optwrap.optim.window.counts import StepCounts
+
+Kwargs = Mapping[str, Any] | None
 
 
 class OptimWrapper:
@@ -25,10 +28,6 @@ class OptimWrapper:
         optimizer: any `torch.optim.Optimizer`.
         accumulative_counts: micro-batches that make an update.
         clip_grad: `{max_norm, norm_type=2, error_if_nonfinite=False}`, `{clip_value}` or None.
-
-    Attributes:
-        norm_is_due: at which updates (from 1) `last_grad_norm` is measured though nothing clips by norm.
-        assignments: what each parameter got, where a constructor built the wrapper.
 
     Steps use the fused kernel where there is one, unless the optimizer is given `fused`, `foreach`, `capturable`
     or `differentiable`, and finish the gradients inside it. Step hooks and a replaced `step` find them finished.
@@ -44,18 +43,13 @@ class OptimWrapper:
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        accumulative_counts: int = 1,
-        clip_grad: Mapping[str, Any] | None = None,
+        self, optimizer: Optimizer, accumulative_counts: int = 1, clip_grad: Mapping[str, Any] | None = None
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}.")
-        if type(accumulative_counts) is not int or accumulative_counts < 1:
-            raise ConfigError(f"accumulative_counts={accumulative_counts!r}: it must be a whole number from 1 up.")
         self.clip_grad = parse_clip_grad(clip_grad)
-        self.assignments: list[Assignment] = []
-        self.norm_is_due: Callable[[int], bool] | None = None
+        self.assignments: list[Assignment] = []  # of each parameter, where a constructor built the wrapper
+        self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
         self._window = AccumulationWindow(accumulative_counts)
         self._parallel = ParallelModules()
         self._steps = StepCounts()
@@ -115,15 +109,8 @@ class OptimWrapper:
     def last_grad_norm(self, norm: Tensor | None) -> None:
         self._finish.norm = norm
 
-    # Training ---------------------------------------------------------------------------------------------
-
     def update_params(
-        self,
-        loss: Tensor,
-        step_kwargs: Mapping[str, Any] | None = None,
-        zero_kwargs: Mapping[str, Any] | None = None,
-        *,
-        weight: float | Tensor | None = None,
+        self, loss: Tensor, step_kwargs: Kwargs = None, zero_kwargs: Kwargs = None, *, weight: Weight = None
     ) -> None:
         """Normalise, differentiate and, at the end of a window, clip, step and zero.
 
@@ -138,14 +125,13 @@ class OptimWrapper:
         """
         self.backward(self.scale_loss(loss, weight))
         if self.should_update():
-            steps = self._steps
-            before = steps.made + steps.skipped
+            before = self._steps.total
             self.step(**(step_kwargs or {}))
-            if steps.made + steps.skipped == before:  # a subclass's step counts as one too
-                steps.count(skipped=False)
+            if self._steps.total == before:  # a subclass's step counts as one too
+                self._steps.count(skipped=False)
             self.zero_grad(**(zero_kwargs or {}))
 
-    def scale_loss(self, loss: Tensor, weight: float | Tensor | None = None) -> Tensor:
+    def scale_loss(self, loss: Tensor, weight: Weight = None) -> Tensor:
         """Return the normalised loss: divided by the length of its window, or weighted by its items."""
         return self._window.normalise(loss, weight, self._params, self._parallel.all)
 
@@ -158,11 +144,8 @@ class OptimWrapper:
         self._window.counts.check_room()
         if not self._parallel.all:
             loss.backward(**kwargs)
-        elif self.should_sync():
-            loss.backward(**kwargs)
-            check_averaged(self._parallel.all)
         else:
-            with no_sync(self._parallel.all):
+            with averaged(self._parallel.all) if self.should_sync() else no_sync(self._parallel.all):
                 loss.backward(**kwargs)
         self._window.count()
 
@@ -190,19 +173,16 @@ class OptimWrapper:
         if not modules:
             return nullcontext()
         self._check_parallel()
-        sync = self.should_sync()
-        set_fsdp2_sync(modules, sync)
+        set_fsdp2_sync(modules, sync := self.should_sync())
         return no_sync(() if sync else modules)
 
     def should_update(self) -> bool:
         """Whether the micro-batches so far end a window."""
-        counts = self._window.counts
-        return counts.ends_window(counts.done)
+        return self._window.counts.ends_window(self._window.counts.done)
 
     def should_sync(self) -> bool:
         """Whether the next micro-batch ends a window, so that its gradients must be averaged."""
-        counts = self._window.counts
-        return counts.ends_window(counts.done + 1)
+        return self._window.counts.ends_window(self._window.counts.done + 1)
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int | None) -> None:
         """Tell how many micro-batches lie behind, and how many there are in all (None or -1: unknown).
@@ -217,8 +197,6 @@ class OptimWrapper:
         self._parallel.look_again(model)
         self._check_parallel()
 
-    # Hyperparameters --------------------------------------------------------------------------------------
-
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The optimizer's own param groups."""
@@ -232,20 +210,16 @@ class OptimWrapper:
         """Return `{'momentum': [...]}`, one entry a param group; Adam's is beta1, none is 0."""
         return {"momentum": [momentum_of(group) for group in self.param_groups]}
 
-    # State ------------------------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's own state dict; inside a window, `accumulation` adds what it holds so far.
 
         Raises:
             ValueError: inside a window of a data-parallel model, whose gradients differ between processes.
         """
+        if self._window.counts.held and self._parallel.all:
+            raise ValueError("Save a data-parallel run after an update (should_update()), not inside a window.")
         state = self.optimizer.state_dict()
         if self._window.counts.held:
-            if self._parallel.all:
-                raise ValueError(
-                    "Save a data-parallel run after an update (should_update()), not inside a window."
-                )
             state["accumulation"] = self._window.state_dict(self._params(), self._scale())
         return state
 
@@ -255,18 +229,16 @@ class OptimWrapper:
         Raises:
             ValueError: the param groups do not fit those of the optimizer.
         """
-        state = {name: value for name, value in state_dict.items() if name != "accumulation"}
+        state = dict(state_dict)
+        accumulation = state.pop("accumulation", None)
         self._finish.kernel.load_state_dict(state)
-        accumulation = state_dict.get("accumulation")
         if accumulation is not None:
             self._window.load_state_dict(accumulation, self._params(), self._scale())
         elif self._window.counts.held:  # rolled back: these gradients are of another course
             self.zero_grad()
 
-    # Inside -----------------------------------------------------------------------------------------------
-
     def _params(self) -> list[Tensor]:
-        return [param for group in self.param_groups for param in group["params"]]
+        return params_of(self.optimizer)
 
     def _scale(self) -> float:
         """By what the gradients now held are larger than they should be."""

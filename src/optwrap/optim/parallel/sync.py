@@ -64,11 +64,13 @@ class ParallelModules:
                 raise ConfigError("fully_shard gave the model new parameters: build the wrapper after it.")
 
 
-def check_averaged(modules: Sequence[nn.Module]) -> None:
-    """Raise ConfigError if the backward pass left a DDP module's gradients not averaged; takes 1 us.
+@contextlib.contextmanager
+def averaged(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Raise ConfigError if the backward pass inside leaves a DDP module's gradients not averaged; takes 1 us.
 
     DDP itself raises in the forward pass after the next step, and never in the last step of a run.
     """
+    yield
     for module in modules:
         if isinstance(module, DistributedDataParallel):
             try:

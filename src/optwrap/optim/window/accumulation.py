@@ -8,16 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optwrap.errors import ConfigError
 from optwrap.optim.parallel.sharded_state import placed_as
 from optwrap.optim.step.clip import multiply_grads
 from optwrap.optim.window.counts import MicroBatches
 from optwrap.optim.window.weighted import WeightedWindow
 
+Weight = float | Tensor | None
+"""Over how many items the loss of a micro-batch is a mean; None: over the micro-batch."""
+
 
 class AccumulationWindow:
-    """Normalises the losses of a window, by its length or by their weights."""
+    """Normalises the losses of a window, by its length or by their weights.
+
+    Raises:
+        ConfigError: `accumulative_counts` is no whole number from 1 up.
+    """
 
     def __init__(self, accumulative_counts: int) -> None:
+        if type(accumulative_counts) is not int or accumulative_counts < 1:
+            raise ConfigError(f"accumulative_counts={accumulative_counts!r}: it must be a whole number from 1 up.")
         self.counts = MicroBatches(accumulative_counts)
         self._weighted = WeightedWindow(accumulative_counts)
         self._length = 1  # by which the gradients now held were divided
@@ -25,7 +35,7 @@ class AccumulationWindow:
     def normalise(
         self,
         loss: Tensor,
-        weight: float | Tensor | None,
+        weight: Weight,
         params: Callable[[], Sequence[Tensor]],
         parallel: Sequence[nn.Module] | None,
     ) -> Tensor:

@@ -9,7 +9,7 @@ from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, build_schedule
 
 TORCH = "torch.optim.lr_scheduler."
-OURS = "optwrap.optim.schedulers."
+OURS = "optwrap.optim."
 
 
 def setup(optimizer=SGD, counts=1, wrapper=OptimWrapper, groups=1, **kwargs):
