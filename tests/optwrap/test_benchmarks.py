@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.optwrap import forking
 from tests.optwrap.benchmarks import __main__ as program
 from tests.optwrap.benchmarks import iteration, workloads
 from tests.optwrap.benchmarks.timing import Timer
@@ -33,7 +34,7 @@ def test_tables_are_printed_and_saved_with_the_machine(tmp_path, monkeypatch, ca
 
 def test_the_shares_of_a_job_are_those_of_its_loop(tmp_path):
     overrides = [f"hydra.run.dir={tmp_path / 'run'}", "max_updates=6", "log_level=ERROR"]
-    command = [sys.executable, "-m", "tests.optwrap.benchmarks.job", *overrides]
+    command = [forking.python(), "-m", "tests.optwrap.benchmarks.job", *overrides]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     shares = json.loads(done.stdout.splitlines()[-1])
     seconds = shares.pop("micro-batch")

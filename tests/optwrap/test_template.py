@@ -6,10 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.optwrap import forking
 
 ROOT = Path(__file__).parents[2]
 TITLE = "# optwrap\n"
@@ -65,7 +66,7 @@ def run(project, *command):
     # The copy's own library, as `pip install -e .` in a new environment would give.
     environment = os.environ | {"PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True, timeout=300
+        [forking.python(), *command], cwd=project, env=environment, capture_output=True, text=True, timeout=300
     )
 
 

@@ -53,7 +53,9 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         images = self.images[where]
         if self.augment is not None:
             images = self.augment(images)
-        return self.prepare(images).contiguous(), self.labels[where].long()
+        # A copy in the plain order: a shifted batch of one channel passes for contiguous, and has other strides.
+        images = self.prepare(images).clone(memory_format=torch.contiguous_format)
+        return images, self.labels[where].long()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 import os
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 from optwrap.checkpoint import files as checkpoint
 from optwrap.errors import ConfigError
 from optwrap.optim import build_optim_wrapper
+from tests.optwrap import forking
 
 CPU = torch.device("cpu")
 
@@ -101,7 +101,7 @@ checkpoints.save({{"x": 1}}, 1, 0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 checkpoints.save({{"x": torch.zeros(100_000)}}, 2, 0)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([forking.python(), "-c", code], capture_output=True, text=True)
     assert "ConfigError" in done.stderr
     assert "update_000002.pt: the checkpoint cannot be written (File too large)" in done.stderr
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["update_000001.pt"]

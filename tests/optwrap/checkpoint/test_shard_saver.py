@@ -4,7 +4,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 from collections import OrderedDict
 
 import pytest
@@ -20,6 +19,7 @@ from optwrap.checkpoint.shard_saver import ShardSaver, check_sharding
 from optwrap.config.train_schema import CheckpointConfig
 from optwrap.errors import ConfigError
 from optwrap.plan.ranks import ALONE
+from tests.optwrap import forking
 
 CPU = torch.device("cpu")
 BOTH = pytest.mark.parametrize("asynchronous", [False, True])
@@ -289,7 +289,7 @@ for asynchronous in (False, True):
     except ConfigError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([forking.python(), "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.count("update_000002.pt: the checkpoint cannot be written (File too large)") == 2
     assert done.stderr == ""
     left = sorted(path.suffix for path in (tmp_path / "checkpoints").iterdir())

@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 
 from optwrap.checkpoint import files as checkpoint
+from tests.optwrap import forking
 
 WORKER = Path(__file__).with_name("worker.py")
 ENDED = 600  # seconds, of all jobs of one group
@@ -53,7 +53,7 @@ def _start(rank: int, size: int, jobs: Path, errors: Path) -> "subprocess.Popen[
     environment = os.environ | {key: str(value) for key, value in place.items()} | {"OMP_NUM_THREADS": "1"}
     with errors.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, str(WORKER), str(jobs)], env=environment, stdout=subprocess.DEVNULL, stderr=file
+            [forking.python(), str(WORKER), str(jobs)], env=environment, stdout=subprocess.DEVNULL, stderr=file
         )
 
 

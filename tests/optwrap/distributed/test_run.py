@@ -3,12 +3,12 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.optwrap import forking
 from tests.optwrap.distributed.harness import result, run_ranks, weights
 
 ROOT = Path(__file__).parents[3]
@@ -91,7 +91,7 @@ def test_rank_0_writes_the_folder_and_the_others_their_log(folders):
 def test_a_sharded_run_is_evaluated_by_one_process(folders):
     folder = folders / "ddp-fsdp2"
     done = subprocess.run(
-        [sys.executable, "evaluate.py", f"run={folder}"], cwd=ROOT, capture_output=True, text=True, check=True
+        [forking.python(), "evaluate.py", f"run={folder}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     shown = dict(line.split() for line in done.stdout.splitlines() if line.startswith("test/"))
     assert float(shown["test/accuracy"]) == pytest.approx(result(folder)["test/accuracy"], abs=1e-4)

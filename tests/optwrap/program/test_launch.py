@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.optwrap import forking
+
 ROOT = Path(__file__).parents[3]
 QUICK = ("nproc=2", "max_updates=3", "log_every=1", "device=cpu", "schedule=constant", "data.augment=false")
 
 
 def program(*overrides):
-    command = [sys.executable, "train.py", *overrides]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    command = [forking.python(), "train.py", *overrides]
+    return subprocess.run(command, cwd=ROOT, env=forking.ranks(), capture_output=True, text=True, check=False)
 
 
 def test_a_sweep_runs_each_job_on_several_processes(tmp_path):
@@ -48,11 +49,10 @@ def test_a_number_of_processes_below_1_is_an_error(value, train, capsys):
 
 
 def test_sigterm_ends_all_processes_after_the_same_update_and_the_run_goes_on(tmp_path):
-    command = [sys.executable, "train.py", *QUICK[:1], *QUICK[2:], "max_updates=60", "deterministic=true"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [forking.python(), "train.py", *QUICK[:1], *QUICK[2:], "max_updates=60", "deterministic=true"]
     folder = tmp_path / "run"
     process = subprocess.Popen(
-        [*command, f"hydra.run.dir={folder}"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        [*command, f"hydra.run.dir={folder}"], cwd=ROOT, env=forking.ranks(), stderr=subprocess.PIPE, text=True
     )
     while len(_rows(folder)) < 5 and process.poll() is None:
         time.sleep(0.02)
@@ -84,9 +84,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def test_at_a_signal_that_a_launcher_passes_by_the_processes_save_and_go_on(tmp_path):
     command = [*("train.py", "nproc=2"), *QUICK[2:], "max_updates=60", f"hydra.run.dir={tmp_path}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment = forking.ranks() | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     process = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        [forking.python(), "-c", LAUNCHER, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
     while len(_rows(tmp_path)) < 5 and process.poll() is None:
         time.sleep(0.02)

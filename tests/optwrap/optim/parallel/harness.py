@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from optwrap.optim import OptimWrapper
+from tests.optwrap import forking
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -29,7 +30,7 @@ def results_of(worker: Path, size: int, folder: Path) -> list[dict[str, Any]]:
     processes = [
         subprocess.Popen(
             [
-                sys.executable,
+                forking.python(),
                 "-m",
                 f"{__package__}.{worker.stem}",
                 str(rank),
