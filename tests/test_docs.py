@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 # A project started from the template has a README of its own, and need not have the pages.
 IS_TEMPLATE = (ROOT / "README.md").read_text().startswith("# optwrap\n")
 pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES} if IS_TEMPLATE else {}
 WRITTEN_BY_READER = r"spirals|scaled|NAME"  # files that a page tells how to write
 PROGRAMS = {"train", "torchrun", "evaluate", "report", "benchmarks", "pytest", "pip"}
