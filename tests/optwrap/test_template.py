@@ -113,6 +113,14 @@ def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+def test_without_the_librarys_tests_it_still_has_a_suite(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "without", ignore=shutil.ignore_patterns("outputs"))
+    shutil.rmtree(copy / "tests" / "optwrap")
+    # All of it is collected, the library's docstrings included; one test is run.
+    done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "src", "-k", "trains and digits")
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 def test_the_templates_title_is_nowhere_in_the_project(project):
     title = re.compile(r"experiment template for PyTorch", re.I)
     text_files = [path for path in project.rglob("*") if path.suffix in {".py", ".yaml", ".toml", ".md", ""}]
