@@ -1,12 +1,9 @@
 """The pages' commands are understood, their examples print what they say, and what they name exists."""
 
 import re
-import shlex
 import sys
 import tomllib
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,13 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete
+from tests.pages import COMMANDS, IS_TEMPLATE, ROOT, TEXTS, anchors, blocks, commands, inline, section
 
-ROOT = Path(__file__).parents[1]
-# A project started from the template has a README of its own, and need not have the pages.
-IS_TEMPLATE = (ROOT / "README.md").read_text().startswith("# optwrap\n")
 pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
-TEXTS = {page: (ROOT / page).read_text() for page in PAGES} if IS_TEMPLATE else {}
 WRITTEN_BY_READER = r"spirals|scaled|NAME"  # files that a page tells how to write
 PROGRAMS = {"train", "torchrun", "evaluate", "report", "benchmarks", "pytest", "pip"}
 PLUGINS = {  # what is installed for an extra alone
@@ -31,51 +24,6 @@ PLUGINS = {  # what is installed for an extra alone
     "hydra/launcher=slurm": "hydra_submitit_launcher",
     "hydra/sweeper=search": "hydra_optuna_sweeper",
 }
-
-
-def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
-
-
-def inline(text):
-    """Return what stands in backticks within the text."""
-    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
-
-
-def commands_of(text):
-    """Yield (program, its arguments) of every command in bash blocks and backticks.
-
-    >>> list(commands_of("`OMP_NUM_THREADS=1 python train.py -m seed=0,1 && pytest -q`"))
-    [('train', ('-m', 'seed=0,1')), ('pytest', ('-q',))]
-    """
-    lines = [line for block in blocks(text, "bash") for line in block.replace("\\\n", " ").splitlines()]
-    for line in [*lines, *inline(text)]:
-        typed = re.sub(r'^eval "\$\((.*)\)"$', r"\1", line.replace(r"\|", "|"))
-        if not re.search(r"\w+\.py\b|\bpytest\b|\bpip\b|\bbenchmarks\b", typed):
-            continue
-        for command in re.split(r" && ", typed):
-            words = shlex.split(command, comments=True)
-            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
-                del words[0]
-            match words:
-                case ["python", "-m", "tests.optwrap.benchmarks", *rest]:
-                    yield "benchmarks", tuple(rest)
-                case ["python", script, *rest] if script != "-m":
-                    yield script.removesuffix(".py"), tuple(rest)
-                case ["torchrun", *rest]:
-                    yield "torchrun", tuple(rest)
-                case ["pip", "install", "-e", *rest]:
-                    yield "pip", tuple(rest)
-                case ["pytest", *rest]:
-                    yield "pytest", tuple(rest)
-
-
-COMMANDS = sorted({each for text in TEXTS.values() for each in commands_of(text)})
-
-
-def commands(program):
-    """Return the distinct commands of a program; `experiment=spirals` is a page's own, see test_template.py."""
-    return [words for name, words in COMMANDS if name == program and "experiment=spirals" not in words]
 
 
 def of(program):
@@ -124,8 +72,8 @@ def check_train(words, composed):
     if args.help or args.shell_completion:
         return
     for override in args.overrides:
-        if override in PLUGINS and find_spec(f"hydra_plugins.{PLUGINS[override]}") is None:
-            pytest.skip(f"{override} is not installed")
+        if override in PLUGINS:
+            pytest.importorskip(f"hydra_plugins.{PLUGINS[override]}")
     parsed = OverridesParser.create().parse_overrides(args.overrides)
     assert args.multirun or not any(each.is_sweep_override() for each in parsed), "a sweep needs -m"
     for point in points(args.overrides):
@@ -216,16 +164,6 @@ def test_every_file_and_test_that_is_named_exists(page):
             path = found[1] or path
 
 
-def anchors(text):
-    """Return the anchors that GitHub gives to the headings of a page.
-
-    >>> anchors("## NaN and `inf`, in a step")
-    {'nan-and-inf-in-a-step'}
-    """
-    headings = re.findall(r"^#+ (.*)", text, re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 @pytest.mark.parametrize("page", TEXTS)
 def test_every_link_leads_somewhere(page):
     targets = re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]) + re.findall(r'src="([^"]+)"', TEXTS[page])
@@ -255,10 +193,6 @@ def test_a_python_example_runs_and_prints_what_its_comments_say(page, code, caps
 @pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if blocks(text, "yaml")])
 def test_yaml_can_be_read(page):
     assert all(isinstance(yaml.safe_load(block), dict) for block in blocks(TEXTS[page], "yaml"))
-
-
-def section(page, heading):
-    return TEXTS[page].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def test_every_mixin_that_the_table_names_exists_and_every_file_is_named():
