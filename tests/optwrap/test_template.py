@@ -1,4 +1,4 @@
-"""The README's 'Start your own project', followed to the letter in a copy of the repository."""
+"""`docs/start_your_own_project.md`, followed to the letter in a copy of the repository."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ TITLE = "# optwrap\n"
 README = (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.skipif(not README.startswith(TITLE), reason="this is a project started from the template")
 # What is no part of a copy, by git or by step 1.
-LEFT_BEHIND = {".git", ".github", ".venv", "outputs", "data"}
+LEFT_BEHIND = {".git", ".github", ".venv", "outputs", "data", "docs", "CHANGELOG.md", "CONTRIBUTING.md"}
 
 
 def _left_behind(folder, names):
@@ -28,10 +28,15 @@ def _left_behind(folder, names):
     return built | (LEFT_BEHIND & set(names) if folder == str(ROOT) else set())
 
 
+def code_of(page, language):
+    """Return the one block of a language on a page."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S)
+    return code
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """Steps 1 to 4."""
-    section = README.partition("## Start your own project")[2].partition("\n## ")[0]
     folder = tmp_path_factory.mktemp("empty") / "spirals"
     shutil.copytree(ROOT, folder, ignore=_left_behind)
     (folder / "outputs").mkdir()
@@ -40,26 +45,8 @@ def project(tmp_path_factory):
     pyproject.write_text(re.sub(r"^description = .*", 'description = "Points on arms"', text, flags=re.M))
     (folder / "README.md").write_text("# Spirals\n")
     for kind, suffix in (("python", "py"), ("yaml", "yaml")):
-        (code,) = re.findall(rf"```{kind}\n(.*?)```", section, re.S)
-        (folder / "experiments" / f"spirals.{suffix}").write_text(code)
+        (folder / "experiments" / f"spirals.{suffix}").write_text(code_of("start_your_own_project.md", kind))
     return folder
-
-
-OWN_CONSTRUCTOR = """
-from dataclasses import replace
-
-from optwrap.optim import DefaultOptimWrapperConstructor
-
-
-class Scaled(DefaultOptimWrapperConstructor):
-    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None, factor=1.0):
-        super().__init__(optim_wrapper_cfg, paramwise_cfg)
-        self.factor = factor
-
-    def assign(self, model, base):
-        assignments = super().assign(model, base)
-        return [replace(each, options={**each.options, "lr": self.factor * base["lr"]}) for each in assignments]
-"""
 
 
 def run(project, *command):
@@ -68,6 +55,12 @@ def run(project, *command):
     return subprocess.run(
         [forking.python(), *command], cwd=project, env=environment, capture_output=True, text=True, timeout=300
     )
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/start_your_own_project.md"])
+def test_step_1_drops_what_is_no_part_of_a_copy(page):
+    (dropped,) = re.findall(r"rm -rf ([^&]*)", (ROOT / page).read_text())
+    assert {name.removesuffix("/*") for name in dropped.split()} == LEFT_BEHIND - {"data"}  # git ignores data
 
 
 def test_the_new_experiment_trains(project):
@@ -79,9 +72,10 @@ def test_the_new_experiment_trains(project):
 
 
 def test_it_can_have_a_constructor_of_its_own(project, tmp_path):
-    (project / "experiments" / "own.py").write_text(OWN_CONSTRUCTOR)
+    (project / "experiments" / "scaled.py").write_text(code_of("parameters.md", "python"))
     folder = tmp_path / "run"
-    constructor = "optim_wrapper.constructor={_target_: experiments.own.Scaled, factor: 3}"
+    page = (ROOT / "docs" / "parameters.md").read_text()
+    (constructor,) = re.findall(r"'(optim_wrapper\.constructor=[^']*)'", page)
     own = ["max_updates=2", constructor, f"hydra.run.dir={folder}", "device=cpu"]
     done = run(project, "train.py", "experiment=spirals", *own)
     assert done.returncode == 0, done.stderr
@@ -97,8 +91,8 @@ def test_help_lists_it(project):
 
 def test_the_project_passes_its_tests(project):
     # All of them would take as long again; these are the ones that look at the project's own files.
-    tests = ["test_architecture.py", "test_readme.py", "test_template.py", "config/test_experiments.py"]
-    tests = [f"tests/{name}" for name in [*tests, "experiments/test_quick.py"]]
+    tests = ["test_architecture.py", "test_template.py", "config/test_experiments.py"]
+    tests = [*(f"tests/optwrap/{name}" for name in tests), "tests/test_docs.py", "tests/experiments/test_quick.py"]
     done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", "not trains_and_records")
     assert done.returncode == 0, done.stdout[-3000:]
 
@@ -117,6 +111,14 @@ def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_
     assert using == []
     tests = ["tests/optwrap/config/test_experiments.py", "-k", "of_this_repository"]
     done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_without_the_librarys_tests_it_still_has_a_suite(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "without", ignore=shutil.ignore_patterns("outputs"))
+    shutil.rmtree(copy / "tests" / "optwrap")
+    # All of it is collected, the library's docstrings included; one test is run.
+    done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "src", "-k", "trains and digits")
     assert done.returncode == 0, done.stdout[-3000:]
 
 
