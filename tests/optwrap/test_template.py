@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import optwrap
 from tests.optwrap import forking
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,7 @@ def test_the_new_experiment_trains(project):
     assert done.returncode == 0, done.stderr
     result = json.loads((project / "outputs/first/result.json").read_text())
     assert result["test/accuracy"] > 0.95
+    assert result["versions"]["optwrap"] == optwrap.__version__
     assert (project / "outputs/first/param_groups.csv").read_text().count("\n") == 7
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from optwrap import __version__
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
 from optwrap.plan.objective import Objective
@@ -52,10 +53,11 @@ def check_some_update(wrappers: Mapping[str, OptimWrapper]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "hydra-core", "optwrap"):
+    # The library's own version: a project under another name has no distribution called optwrap.
+    versions = {"python": platform.python_version(), "optwrap": __version__}
+    for package in ("torch", "torchvision", "hydra-core"):
         try:
             versions[package] = version(package)
-        except PackageNotFoundError:  # a copy of the template under another name
+        except PackageNotFoundError:  # on the path, but not installed
             continue
     return versions

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import SGD
 from torchmetrics import MeanMetric, MetricCollection
 
+import optwrap
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from optwrap.plan.objective import Objective
@@ -66,6 +67,7 @@ def test_the_result_holds_final_metrics_seed_updates_seconds_and_versions(tmp_pa
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["val/loss"], result["test/loss"], result["seed"]) == (0.5, 0.25, 3)
     assert result["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert result["versions"]["optwrap"] == optwrap.__version__  # installed under this name, another or none
     assert result["seconds"] >= 0
 
 
