@@ -131,6 +131,8 @@ class TrainConfig:
     """Use deterministic algorithms, which may be slower."""
     num_workers: int = 0
     """Processes that load data beside the training process."""
+    data_root: str = "data"
+    """Folder of data sets that are downloaded, where data.root says no other."""
     eval_every: int | None = None
     """Updates between evaluations; null: at the end of each epoch."""
     log_every: int = 20
