@@ -1,6 +1,7 @@
 """`docs/start_your_own_project.md`, followed to the letter in a copy of the repository."""
 
 import csv
+import fnmatch
 import json
 import os
 import re
@@ -18,15 +19,38 @@ TITLE = "# optwrap\n"
 README = (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.skipif(not README.startswith(TITLE), reason="this is a project started from the template")
 # What is no part of a copy, by git or by step 1.
-LEFT_BEHIND = {".git", ".github", ".venv", "outputs", "data", "docs", "CHANGELOG.md", "CONTRIBUTING.md"}
+IGNORED = {".venv", "outputs", "data", "uv.lock"}
+TEMPLATES_OWN = {".git", ".github", "docs", "CHANGELOG.md", "CONTRIBUTING.md", "copier.yml", "*.jinja"}
 
 
-def _left_behind(folder, names):
-    """What git would not copy either."""
-    built = {
-        name for name in names if name.endswith((".egg-info", "_cache")) or name in ("__pycache__", ".hypothesis")
-    }
-    return built | (LEFT_BEHIND & set(names) if folder == str(ROOT) else set())
+def copy(folder, left_behind):
+    """Copy the repository's top level less what is `left_behind`, and less what git would not copy either."""
+
+    def ignore(parent, names):
+        patterns = ["*.egg-info", "*_cache", "__pycache__", ".hypothesis"]
+        patterns += left_behind if parent == str(ROOT) else ["local"] if parent == str(ROOT / "conf") else []
+        return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+
+    shutil.copytree(ROOT, folder, ignore=ignore)
+    (folder / "outputs").mkdir()
+    shutil.copy(ROOT / "outputs" / ".gitkeep", folder / "outputs")
+    return folder
+
+
+def by_hand(folder):
+    """Do steps 1 and 2."""
+    copy(folder, IGNORED | TEMPLATES_OWN)
+    pyproject = folder / "pyproject.toml"
+    text = re.sub(r"^name = .*", 'name = "spirals"', pyproject.read_text(), flags=re.M)
+    pyproject.write_text(re.sub(r"^description = .*", 'description = "Points on arms"', text, flags=re.M))
+    (folder / "README.md").write_text("# Spirals\n")
+    return folder
+
+
+def add_experiment(folder):
+    """Do steps 3 and 4."""
+    for kind, suffix in (("python", "py"), ("yaml", "yaml")):
+        (folder / "experiments" / f"spirals.{suffix}").write_text(code_of("start_your_own_project.md", kind))
 
 
 def code_of(page, language):
@@ -38,15 +62,8 @@ def code_of(page, language):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """Steps 1 to 4."""
-    folder = tmp_path_factory.mktemp("empty") / "spirals"
-    shutil.copytree(ROOT, folder, ignore=_left_behind)
-    (folder / "outputs").mkdir()
-    pyproject = folder / "pyproject.toml"
-    text = re.sub(r"^name = .*", 'name = "spirals"', pyproject.read_text(), flags=re.M)
-    pyproject.write_text(re.sub(r"^description = .*", 'description = "Points on arms"', text, flags=re.M))
-    (folder / "README.md").write_text("# Spirals\n")
-    for kind, suffix in (("python", "py"), ("yaml", "yaml")):
-        (folder / "experiments" / f"spirals.{suffix}").write_text(code_of("start_your_own_project.md", kind))
+    folder = by_hand(tmp_path_factory.mktemp("empty") / "spirals")
+    add_experiment(folder)
     return folder
 
 
@@ -61,7 +78,8 @@ def run(project, *command):
 @pytest.mark.parametrize("page", ["README.md", "docs/start_your_own_project.md"])
 def test_step_1_drops_what_is_no_part_of_a_copy(page):
     (dropped,) = re.findall(r"rm -rf ([^&]*)", (ROOT / page).read_text())
-    assert {name.removesuffix("/*") for name in dropped.split()} == LEFT_BEHIND - {"data"}  # git ignores data
+    names = {name.removesuffix("/*") for name in dropped.split()}
+    assert names == TEMPLATES_OWN | {".venv", "outputs"}  # a clone has no more of what git ignores
 
 
 def test_the_new_experiment_trains(project):
