@@ -1,5 +1,6 @@
 """What `pyproject.toml` says twice, or says of files beside it, is the same in both places."""
 
+import re
 import tomllib
 
 import pytest
@@ -14,6 +15,11 @@ EXTRAS, GROUPS = PYPROJECT["project"]["optional-dependencies"], PYPROJECT["depen
 @pytest.mark.skipif(not IS_TEMPLATE, reason="a project has a version of its own")
 def test_the_template_has_the_version_of_its_library():
     assert PYPROJECT["project"]["version"] == optwrap.__version__
+
+
+@pytest.mark.skipif(not IS_TEMPLATE, reason="a project has changes of its own")
+def test_the_changelog_begins_with_this_version():
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == optwrap.__version__
 
 
 def test_the_license_files_exist():
