@@ -94,9 +94,9 @@ def make_it_own(project):
     """Work on a project, as its owner would: write an experiment, choose, set, delete."""
     add_experiment(project)
     (project / "experiments/quick/spirals.yaml").write_text(
-        "defaults:\n  - /experiment/spirals\n\nmax_updates: 4\ndata: {size: 100}\n"
+        "# spirals in seconds\ndefaults:\n  - /experiment/spirals\n\nmax_updates: 4\ndata: {size: 100}\n"
     )
-    (project / "conf/model/mine.yaml").write_text("_target_: experiments.spirals.Net\nwidth: 8\n")
+    (project / "conf/model/mine.yaml").write_text("# ours\n_target_: experiments.spirals.Net\nwidth: 8\n")
     (project / "README.md").write_text("# Spirals\n\nOurs.\n")
     rewrite(project / "conf" / "config.yaml", r"- schedule: warmup_cosine", "- schedule: constant")
     rewrite(project / "pyproject.toml", r"^version = .*", 'version = "0.7.0"')
