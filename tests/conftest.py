@@ -97,7 +97,9 @@ def assert_close() -> Callable[[nn.Module, nn.Module], None]:
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Run `python train.py *overrides` in this process; return its run folder."""
+    """Run `python train.py *overrides` in this process; return its run folder. The curves are an empty file."""
+    # Drawing takes a third of a short run; the recorder's tests draw.
+    monkeypatch.setattr("optwrap.record.folder_writer.plot_curves", lambda metrics, path: path.touch())
 
     def run(*overrides: str) -> Path:
         import train as program

@@ -96,7 +96,7 @@ def test_torchrun_takes_its_options_and_the_rest_composes(words, composed):
 
 @of("evaluate")
 def test_evaluate_is_given_a_run_and_overrides_that_compose(words, composed):
-    from optwrap.checkpoint.saved import split_arguments
+    from optwrap.program import split_arguments
 
     defaults = {"run": None, "split": "test", "checkpoint": "last", "allow": "experiments"}
     own, overrides = split_arguments(words, defaults)

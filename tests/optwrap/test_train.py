@@ -98,6 +98,7 @@ def test_switches_train(switch, train):
     assert (folder / "tensorboard").exists() is (switch == "logger=tensorboard")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_model_trains_to_the_same_numbers(train):
     plain, compiled = train(*QUICK, "max_updates=2"), train(*QUICK, "max_updates=2", "compile=true")

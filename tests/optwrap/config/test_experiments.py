@@ -13,7 +13,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from optwrap.config import help as help_page
 from optwrap.config import store
 
 PROGRAM = """
@@ -249,14 +248,3 @@ def test_what_is_wrong_in_an_experiment_is_one_message(
     assert "Traceback" not in err
     for text in expected:
         assert text in err
-
-
-def test_every_experiment_of_this_repository_composes_and_says_what_it_is(conf: Path) -> None:
-    store.register()
-    folder = conf.parent / "experiments"
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
-    assert names
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        for name in names:
-            compose("config", [f"experiment={name}"])
-            assert help_page.first_comment(folder / f"{name}.yaml"), name
