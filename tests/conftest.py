@@ -2,12 +2,17 @@
 
 import copy
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# Before torch is loaded: the processes of pytest-xdist share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 import torch.nn.functional as F
 from hydra.core.global_hydra import GlobalHydra
