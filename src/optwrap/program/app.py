@@ -29,7 +29,7 @@ from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, t
 from optwrap.program.launch import run_or_launch
 from optwrap.program.nodes import Nodes
 from optwrap.program.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
-from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
+from optwrap.sweep.driver import new_sweep, run_sweep
 from optwrap.sweep.failures import again
 from optwrap.sweep.job import Sweep, run_job, show_warnings_only
 
@@ -90,7 +90,7 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processe
         if failed:
             sys.exit(_say("\n" + "\n".join(failed), code=1))
     except KeyboardInterrupt as interrupt:
-        text = str(interrupt) or again(sweep_folder())  # the latter where jobs run in other processes
+        text = str(interrupt)
         if processes.speaks_for_all:
             _say(f"\ninterrupted{'; ' if text else ''}{text}", code=0)
         sys.exit(exit_code(interrupt))
@@ -166,7 +166,8 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         except KeyboardInterrupt as interrupt:
             processes.ends("interrupted", str(exit_code(interrupt) - 128))
             folder = os.path.abspath(config.runtime.output_dir)
-            raise how_to_go_on(interrupt, folder, again(sweep_folder()) if sweeps else None) from interrupt
+            sweep_goes_on = again(Path(os.path.abspath(config.sweep.dir))) if sweeps else None
+            raise how_to_go_on(interrupt, folder, sweep_goes_on) from interrupt
         except Exception as error:
             if not sweeps:
                 cause = processes.why(error, _message(error, line))
