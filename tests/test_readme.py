@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from optwrap.config import store
+from optwrap.hydra_versions import VERSION_BASE
 
 # A project started from the template has a README of its own.
 pytestmark = pytest.mark.skipif(
@@ -32,7 +33,7 @@ def test_every_command_composes(command):
     words = [word for word in shlex.split(command, comments=True)[2:] if word != "-m"]
     parsed = OverridesParser.create().parse_overrides(words)
     swept = [list(each.sweep_string_iterator()) if each.is_sweep_override() else None for each in parsed]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), **VERSION_BASE):
         for index in range(max(len(values or [0]) for values in swept)):
             keys = [each.get_key_element() for each in parsed]
             point = zip(words, keys, swept, strict=True)

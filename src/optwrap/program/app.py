@@ -15,15 +15,15 @@ from typing import Any, TextIO
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from optwrap.config import help as help_page
-from optwrap.config import store
+from optwrap.config import resuming, store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
-from optwrap.config.resuming import AUTO, register_resolver, with_saved_overrides
 from optwrap.errors import ConfigError
+from optwrap.hydra_versions import VERSION_BASE, register_resolver
 from optwrap.program.folder import claim_folder, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.program.launch import run_or_launch
@@ -57,18 +57,18 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
             if cfg is not None:
                 return task(cfg)
             try:
-                sys.argv[1:] = with_saved_overrides(sys.argv[1:])
+                sys.argv[1:] = resuming.with_saved_overrides(sys.argv[1:])
                 sys.argv[1:] = arguments_of_rank(sys.argv[1:])
             except ConfigError as error:
                 sys.exit(_say(str(error), code=1))
             line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
             store.register()
             help_page.register_resolvers(conf)
-            OmegaConf.register_new_resolver("optwrap.rank_suffix", rank_suffix, replace=True)
-            run = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
+            register_resolver("optwrap.rank_suffix", rank_suffix)
+            run = hydra.main(config_path=str(conf), config_name=config_name, **VERSION_BASE)
             with joined() as processes:
                 launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
-                register_resolver(partial(processes.agree, "run folder"))
+                resuming.register_resolver(partial(processes.agree, "run folder"))
                 if os.environ.get(_FULL_ERROR) == "1":
                     return _run_openly(lambda sweep: run(_open_job(launch, sweep))(), line)
                 return _run(lambda sweep: run(_job(launch, line, sweep, processes))(), line, processes)
@@ -189,12 +189,12 @@ def _sweep_job(task: Task, cfg: DictConfig, sweep: Sweep, message: Callable[[Exc
     """Run a job of a sweep; of a job's several nodes the first keeps its record."""
     if Nodes.of_this_job().index == 0:
         return run_job(partial(_swept, task), cfg, sweep, message)
-    cfg.resume = AUTO
+    cfg.resume = resuming.AUTO
     return task(cfg)
 
 
 def _swept(task: Task, cfg: DictConfig) -> Any:
-    cfg.resume = AUTO  # from its last checkpoint, where an earlier call of the sweep left one
+    cfg.resume = resuming.AUTO  # from its last checkpoint, where an earlier call of the sweep left one
     claim_folder(cfg)
     return task(cfg)
 

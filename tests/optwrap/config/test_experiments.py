@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from optwrap.config import help as help_page
 from optwrap.config import store
+from optwrap.hydra_versions import VERSION_BASE
 
 PROGRAM = """
 from optwrap.program import app
@@ -60,7 +61,7 @@ def project(tmp_path: Path, conf: Path) -> Path:
 @pytest.fixture
 def composed(project: Path) -> Iterator[Callable]:
     store.register()
-    with initialize_config_dir(str(project / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(project / "conf"), **VERSION_BASE):
         yield lambda *overrides: compose("config", list(overrides))
 
 
@@ -126,7 +127,7 @@ def test_wrappers_can_have_names_of_ones_own(composed: Callable) -> None:
 def test_a_project_without_experiments_composes(project: Path) -> None:
     shutil.rmtree(project / "experiments")
     store.register()
-    with initialize_config_dir(str(project / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(project / "conf"), **VERSION_BASE):
         assert compose("config").epochs == 20
 
 
@@ -256,7 +257,7 @@ def test_every_experiment_of_this_repository_composes_and_says_what_it_is(conf: 
     folder = conf.parent / "experiments"
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
     assert names
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with initialize_config_dir(str(conf), **VERSION_BASE):
         for name in names:
             compose("config", [f"experiment={name}"])
             assert help_page.first_comment(folder / f"{name}.yaml"), name
