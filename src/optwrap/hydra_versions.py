@@ -3,15 +3,26 @@
 A fork goes when 1.3 goes; nothing else asks which Hydra there is.
 """
 
-from collections.abc import Callable
+import functools
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import hydra
+import hydra.utils
 import omegaconf
 from omegaconf import OmegaConf
 
-VERSION_BASE: dict[str, str] = {} if not hydra.__version__.startswith("1.3.") else {"version_base": "1.3"}
+_declare: Any = getattr(hydra.utils, "execution_whitelist", None)  # since 1.4
+VERSION_BASE: dict[str, str] = {} if _declare else {"version_base": "1.3"}
 """The argument that 1.4 warns of, and without which 1.3 takes the defaults of 1.1."""
+# Their functions do away with files and processes. What runs any code at all Hydra refuses by itself.
+_REFUSED = frozenset({"os", "posix", "nt", "shutil", "_sitebuiltins"})
+_REFUSAL = re.compile(
+    r"((?:Target|Reference) '((\w+)[^']*)'(?: \(resolved from '[^']+'\))?) "
+    r"(is (?:block|black)listed|is not in the Hydra|cannot|operates on)"
+)
 
 
 def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
@@ -20,3 +31,45 @@ def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
     is_old = omegaconf.__version__.startswith("2.3.")
     register: Any = OmegaConf.register_new_resolver if is_old else OmegaConf.register_resolver
     register(name, resolver, replace=True)
+
+
+def declared_targets(keyword: str = "_execution_whitelist_", targets: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the argument that declares what a config may name, empty where Hydra has no such argument.
+
+    A `_target_` is any import path, so that is every package there is and those of `targets`, less the modules
+    that 1.3 refuses. What a config from elsewhere may name is checked by `config.trusted`.
+    """
+    if _declare is None:
+        return {}
+    return {keyword: _whitelist(frozenset(target.partition(".")[0] for target in targets) - _here())}
+
+
+def refusal(message: str) -> str | None:
+    """Return in a line what refuses a target, in the words of neither version; None for another message.
+
+    >>> refusal("Target 'os.kill' (resolved from 'x.kill') is blocklisted and cannot be instantiated ...")
+    "Target 'os.kill' (resolved from 'x.kill') is blocklisted by Hydra"
+    >>> refusal("Target 'nowhere.Task' is not in the Hydra execution whitelist.\\nPass ...")
+    "Error locating target 'nowhere.Task': No module named 'nowhere'"
+    """
+    found = _REFUSAL.match(message)
+    if found is None:
+        return None
+    what, target, package, how = found.groups()
+    if how.startswith("is not in") and package not in _here():
+        return f"Error locating target '{target}': No module named '{package}'"
+    return f"{what} is blocklisted by Hydra"
+
+
+@functools.cache
+def _here() -> frozenset[str]:
+    """Return the names of the packages that are installed, beside the program or loaded."""
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    return frozenset({*sys.stdlib_module_names, *(found.name for found in pkgutil.iter_modules()), *loaded})
+
+
+@functools.cache
+def _whitelist(further: frozenset[str]) -> Any:
+    packages = sorted((_here() | further) - _REFUSED)
+    patterns = [*(f"{package}.*" for package in packages if package), "os.path.*"]
+    return _declare(patterns, reset=True)

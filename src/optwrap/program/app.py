@@ -23,7 +23,7 @@ from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
 from optwrap.errors import ConfigError
-from optwrap.hydra_versions import VERSION_BASE, register_resolver
+from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
 from optwrap.program.folder import claim_folder, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.program.launch import run_or_launch
@@ -65,7 +65,8 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
             store.register()
             help_page.register_resolvers(conf)
             register_resolver("optwrap.rank_suffix", rank_suffix)
-            run = hydra.main(config_path=str(conf), config_name=config_name, **VERSION_BASE)
+            arguments: dict[str, Any] = VERSION_BASE | declared_targets("execution_whitelist")
+            run = hydra.main(config_path=str(conf), config_name=config_name, **arguments)
             with joined() as processes:
                 launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
                 resuming.register_resolver(partial(processes.agree, "run folder"))
