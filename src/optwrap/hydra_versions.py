@@ -41,7 +41,8 @@ def declared_targets(keyword: str = "_execution_whitelist_", targets: Iterable[s
     """
     if _declare is None:
         return {}
-    return {keyword: _whitelist(frozenset(target.partition(".")[0] for target in targets) - _here())}
+    here = _packages(tuple(sys.path))
+    return {keyword: _whitelist(here | {target.partition(".")[0] for target in targets})}
 
 
 def refusal(message: str) -> str | None:
@@ -56,20 +57,20 @@ def refusal(message: str) -> str | None:
     if found is None:
         return None
     what, target, package, how = found.groups()
-    if how.startswith("is not in") and package not in _here():
+    if how.startswith("is not in") and package not in _packages(tuple(sys.path)):
         return f"Error locating target '{target}': No module named '{package}'"
     return f"{what} is blocklisted by Hydra"
 
 
 @functools.cache
-def _here() -> frozenset[str]:
-    """Return the names of the packages that are installed, beside the program or loaded."""
+def _packages(path: tuple[str, ...]) -> frozenset[str]:
+    """Return the names of the packages in the folders of `path`, in Python itself or loaded."""
     loaded = {name.partition(".")[0] for name in sys.modules}
-    return frozenset({*sys.stdlib_module_names, *(found.name for found in pkgutil.iter_modules()), *loaded})
+    found = {module.name for module in pkgutil.iter_modules(path)}
+    return frozenset(sys.stdlib_module_names | found | loaded)
 
 
 @functools.cache
-def _whitelist(further: frozenset[str]) -> Any:
-    packages = sorted((_here() | further) - _REFUSED)
-    patterns = [*(f"{package}.*" for package in packages if package), "os.path.*"]
+def _whitelist(packages: frozenset[str]) -> Any:
+    patterns = [*(f"{package}.*" for package in sorted(packages - _REFUSED) if package), "os.path.*"]
     return _declare(patterns, reset=True)
