@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from optwrap.config import help as help_page
 from optwrap.config import store
+from optwrap.hydra_versions import VERSION_BASE
 
 ROOT = Path(__file__).parents[1]
 CONF, EXPERIMENTS = ROOT / "conf", ROOT / "experiments"
@@ -18,7 +19,7 @@ NAMES = sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path
 @pytest.fixture(scope="module")
 def composed():
     store.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         yield cache(lambda *overrides: compose("config", list(overrides)))
 
 

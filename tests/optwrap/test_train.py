@@ -129,10 +129,11 @@ def test_the_objective_is_returned_to_sweepers(tmp_path):
 
     import train as program
     from optwrap.config import store
+    from optwrap.hydra_versions import VERSION_BASE
 
     store.register()
     conf = str(Path(program.__file__).resolve().parent / "conf")
-    with initialize_config_dir(conf, version_base="1.3"):
+    with initialize_config_dir(conf, **VERSION_BASE):
         cfg = compose(
             "config",
             [*QUICK, "objective=test/loss", f"hydra.runtime.output_dir={tmp_path}"],

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from optwrap.config import store
+from optwrap.hydra_versions import VERSION_BASE
 
 PROGRAM = """
 from optwrap import program
@@ -59,7 +60,7 @@ def project(tmp_path: Path, conf: Path) -> Path:
 @pytest.fixture
 def composed(project: Path) -> Iterator[Callable]:
     store.register()
-    with initialize_config_dir(str(project / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(project / "conf"), **VERSION_BASE):
         yield lambda *overrides: compose("config", list(overrides))
 
 
@@ -125,7 +126,7 @@ def test_wrappers_can_have_names_of_ones_own(composed: Callable) -> None:
 def test_a_project_without_experiments_composes(project: Path) -> None:
     shutil.rmtree(project / "experiments")
     store.register()
-    with initialize_config_dir(str(project / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(project / "conf"), **VERSION_BASE):
         assert compose("config").epochs == 20
 
 
