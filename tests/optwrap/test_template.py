@@ -15,7 +15,10 @@ from tests.optwrap import forking
 ROOT = Path(__file__).parents[2]
 TITLE = "# optwrap\n"
 README = (ROOT / "README.md").read_text()
-pytestmark = pytest.mark.skipif(not README.startswith(TITLE), reason="this is a project started from the template")
+pytestmark = [
+    pytest.mark.skipif(not README.startswith(TITLE), reason="this is a project started from the template"),
+    pytest.mark.xdist_group("template"),
+]
 # What is no part of a copy, by git or by step 1.
 LEFT_BEHIND = {".git", ".github", ".venv", "outputs", "data", "docs", "CHANGELOG.md", "CONTRIBUTING.md"}
 
@@ -93,7 +96,7 @@ def test_the_project_passes_its_tests(project):
     # Of the library's, those that look at the project's own files; the whole takes as long as the template's.
     tests = ["optwrap/test_architecture.py", "optwrap/test_template.py", "test_docs.py", "test_run.py"]
     tests = [f"tests/{name}" for name in tests]
-    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    done = run(project, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -109,7 +112,7 @@ def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_
         file for file in (copy / "tests").rglob("*.py") if re.search("(from|import) experiments", file.read_text())
     ]
     assert using == []
-    done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_configs.py")
+    done = run(copy, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/test_configs.py")
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -117,7 +120,7 @@ def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_
 def test_without_the_librarys_tests_it_still_has_a_suite(project, tmp_path):
     copy = shutil.copytree(project, tmp_path / "without", ignore=shutil.ignore_patterns("outputs"))
     shutil.rmtree(copy / "tests" / "optwrap")
-    done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    done = run(copy, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout[-3000:]
 
 
