@@ -3,10 +3,12 @@
 import copy
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def root() -> Path:
     """The repository."""
     return Path(__file__).parents[1]
+
+
+# Files whose tests share what is costly to make: ranks, or a copy of the project. One process runs each of them.
+TOGETHER = re.compile(r"/(?:distributed|parallel)/test_|/test_template|/test_copier")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the processes of pytest-xdist one test at a time, or one such file; those first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.partition("::")[0] if TOGETHER.search(nodeid) else nodeid
+
+    return Scheduling(config, log)
 
 
 class ToyModel(nn.Module):

@@ -15,10 +15,7 @@ from tests.optwrap import forking
 ROOT = Path(__file__).parents[2]
 TITLE = "# optwrap\n"
 README = (ROOT / "README.md").read_text()
-pytestmark = [
-    pytest.mark.skipif(not README.startswith(TITLE), reason="this is a project started from the template"),
-    pytest.mark.xdist_group("template"),
-]
+pytestmark = pytest.mark.skipif(not README.startswith(TITLE), reason="this is a project started from the template")
 # What is no part of a copy, by git or by step 1.
 LEFT_BEHIND = {".git", ".github", ".venv", "outputs", "data", "docs", "CHANGELOG.md", "CONTRIBUTING.md"}
 

@@ -11,8 +11,6 @@ import torch
 from tests.optwrap import forking
 from tests.optwrap.distributed.harness import result, run_ranks, weights
 
-pytestmark = pytest.mark.xdist_group("ranks")  # one process makes what the tests share
-
 ROOT = Path(__file__).parents[3]
 SMALL = (
     *("data=digits", "data.augment=false", "model=small_vit", "model.dim=16", "model.depth=1", "model.heads=2"),

@@ -9,8 +9,6 @@ import torch
 
 from tests.optwrap.distributed.harness import result, weights
 
-pytestmark = pytest.mark.xdist_group("shards")  # one process makes what the tests share
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "resume"))
 differences = importlib.import_module("compare").differences
 

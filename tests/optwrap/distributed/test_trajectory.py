@@ -7,8 +7,6 @@ import torch
 
 from tests.optwrap.distributed.harness import weights
 
-pytestmark = pytest.mark.xdist_group("trajectory")  # one process makes what the tests share
-
 SMALL = (
     *("data=digits", "data.augment=false", "model=small_vit", "model.dim=16", "model.depth=2", "model.heads=2"),
     *("device=cpu", "max_updates=5", "log_every=2", "schedule=constant"),

@@ -4,8 +4,6 @@ import pytest
 
 from tests.optwrap.optim.parallel.harness import results_of
 
-pytestmark = pytest.mark.xdist_group("sharded_state")  # one process makes what the tests share
-
 WORKER = Path(__file__).with_name("sharded_state_worker.py")
 
 

@@ -4,8 +4,6 @@ import pytest
 
 from tests.optwrap.optim.parallel.harness import results_of
 
-pytestmark = pytest.mark.xdist_group("sharding")  # one process makes what the tests share
-
 WORKER = Path(__file__).with_name("sharding_worker.py")
 
 

@@ -6,8 +6,6 @@ from torch import nn
 from optwrap.optim.parallel.sync import parallel_modules, world_size
 from tests.optwrap.optim.parallel.harness import results_of
 
-pytestmark = pytest.mark.xdist_group("sync")  # one process makes what the tests share
-
 WORKER = Path(__file__).with_name("sync_worker.py")
 UPDATES = {1: 8, 3: 3, 8: 1}  # of 8 micro-batches, by accumulative_counts
 
