@@ -2,12 +2,19 @@
 
 import copy
 import logging
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+# Before torch is loaded: the processes of pytest-xdist share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 import torch.nn.functional as F
 from hydra.core.global_hydra import GlobalHydra
@@ -26,6 +33,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def root() -> Path:
     """The repository."""
     return Path(__file__).parents[1]
+
+
+# Files whose tests share what is costly to make: ranks, or a copy of the project. One process runs each of them.
+TOGETHER = re.compile(r"/(?:distributed|parallel)/test_|/test_template|/test_copier")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the processes of pytest-xdist one test at a time, or one such file; those first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.partition("::")[0] if TOGETHER.search(nodeid) else nodeid
+
+    return Scheduling(config, log)
 
 
 class ToyModel(nn.Module):
@@ -97,7 +120,9 @@ def assert_close() -> Callable[[nn.Module, nn.Module], None]:
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Run `python train.py *overrides` in this process; return its run folder."""
+    """Run `python train.py *overrides` in this process; return its run folder. The curves are an empty file."""
+    # Drawing takes a third of a short run; the recorder's tests draw.
+    monkeypatch.setattr("optwrap.record.folder_writer.plot_curves", lambda metrics, path: path.touch())
 
     def run(*overrides: str) -> Path:
         import train as program

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete
+from optwrap.hydra_versions import VERSION_BASE
 from tests.pages import COMMANDS, IS_TEMPLATE, ROOT, TEXTS, anchors, blocks, commands, inline, section
 
 pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
@@ -39,7 +40,7 @@ def composed():
     def composed(*overrides):
         check_complete(compose("config", list(overrides)), CommandLine(ROOT / "conf", "config", overrides))
 
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), **VERSION_BASE):
         yield composed
 
 
@@ -96,7 +97,7 @@ def test_torchrun_takes_its_options_and_the_rest_composes(words, composed):
 
 @of("evaluate")
 def test_evaluate_is_given_a_run_and_overrides_that_compose(words, composed):
-    from optwrap.checkpoint.saved import split_arguments
+    from optwrap.program import split_arguments
 
     defaults = {"run": None, "split": "test", "checkpoint": "last", "allow": "experiments"}
     own, overrides = split_arguments(words, defaults)

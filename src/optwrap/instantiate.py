@@ -3,7 +3,7 @@
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import hydra.utils
@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from optwrap.argument_types import describe, fits, type_hints
 from optwrap.errors import ConfigError, did_you_mean
+from optwrap.hydra_versions import declared_targets, refusal
 
 
 def plain(cfg: Any, key: str) -> dict[str, Any]:
@@ -53,8 +54,10 @@ def partial(cfg: Mapping[str, Any], key: str) -> Callable[..., Any]:
     if callable(target) or (set(cfg) == {"_target_", *arguments} and all(map(_is_bare, arguments.values()))):
         return functools.partial(located, **arguments)
     try:
-        return hydra.utils.instantiate(cfg, _partial_=True, _convert_="all")
-    except HydraException as error:
+        return hydra.utils.instantiate(
+            cfg, _partial_=True, _convert_="all", **declared_targets(targets=_targets(cfg))
+        )
+    except (HydraException, ImportError, TypeError, ValueError) as error:  # since 1.4 those of nested targets too
         raise ConfigError(f"{key}: {_first_line(error)}") from error
 
 
@@ -83,9 +86,10 @@ def locate(path: str, key: str) -> Any:
     module_path, _, name = path.rpartition(".")
     try:
         # Through instantiate, which refuses dangerous targets, as get_object does not.
-        return hydra.utils.instantiate({"_target_": path, "_partial_": True}).func
+        cfg = {"_target_": path, "_partial_": True}
+        return hydra.utils.instantiate(cfg, **declared_targets(targets=[path])).func
     except HydraException as error:
-        hint = "" if "blocklisted" in str(error) else _nearest_in_module(module_path, name)
+        hint = "" if refusal(str(error)) else _nearest_in_module(module_path, name)
         raise ConfigError(
             f"{key}={path!r}: cannot be imported ({_first_line(error)}).{hint} "
             "It takes the import path of a class or function, such as torch.optim.SGD."
@@ -127,6 +131,15 @@ def _check_arguments(target: Callable[..., Any], given: Mapping[str, Any], key: 
             raise ConfigError(f"{key}.{name}={value!r}: expected {describe(hints[name])}.")
 
 
+def _targets(node: Any) -> Iterator[str]:
+    """Yield every import path in a config."""
+    if isinstance(node, Mapping):
+        # The latter is what hydra.utils.get_class and its like take.
+        yield from (node[name] for name in ("_target_", "path") if isinstance(node.get(name), str))
+    for item in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+        yield from _targets(item)
+
+
 def _nearest_in_module(module_path: str, name: str) -> str:
     try:
         module = importlib.import_module(module_path)
@@ -137,9 +150,7 @@ def _nearest_in_module(module_path: str, name: str) -> str:
 
 def _first_line(error: Exception) -> str:
     lines = (str(error).strip() or type(error).__name__).splitlines()
-    if "blocklisted" in lines[0]:
-        return f"{lines[0].partition(' because')[0]} by Hydra"
-    return lines[0].partition(", set env var")[0].rstrip(":.")
+    return refusal(lines[0]) or lines[0].partition(", set env var")[0].rstrip(":.")
 
 
 def _is_bare(value: Any) -> bool:

@@ -35,7 +35,7 @@ sweep.names  sweep.records  sweep.identity  sweep.__init__
 config.messages
 config
 instantiate
-argument_types
+argument_types  hydra_versions
 lock  files  errors  __init__
 """
 ROOMS = {room: floor for floor, line in enumerate(FLOORS.split("\n")) for room in line.split()}
@@ -45,6 +45,7 @@ WITHOUT_TORCH = (
     "config",
     "instantiate",
     "argument_types",
+    "hydra_versions",
     "lock",
     "files",
     "errors",

@@ -144,7 +144,7 @@ def test_an_update_brings_the_library_and_leaves_what_is_the_projects_own(templa
     assert done.returncode == 0, done.stderr
     result = json.loads((project / "outputs/first/result.json").read_text())
     assert result["versions"]["optwrap"] == optwrap.__version__
-    suite = ["tests", "--ignore=tests/optwrap", "-k", "spirals or digits"]
+    suite = ["-n", "0", "tests", "--ignore=tests/optwrap", "-k", "spirals or digits"]
     done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suite)
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"[2-9] passed", done.stdout)

@@ -1,6 +1,7 @@
 import collections
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from optwrap.errors import ConfigError
@@ -47,12 +48,45 @@ def test_plain_copies_nested_containers():
     assert cfg == {"a": {"b": [1]}}
 
 
-def test_dangerous_targets_are_refused():
-    for target in ("os.system", "subprocess.Popen", "builtins.eval"):
-        with pytest.raises(ConfigError):
-            build({"_target_": target}, "x", "true")
-        with pytest.raises(ConfigError):
-            locate(target, "x")
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "subprocess.Popen", "builtins.eval", "os.remove", "shutil.rmtree", "pickle.loads"),
+        *("logging.os.system", "logging.os.kill", "os.path.os.kill", "optwrap.instantiate.inspect.getsource"),
+    ],
+)
+def test_dangerous_targets_are_refused(target):
+    for call in (build, locate):
+        with pytest.raises(ConfigError, match="blocklisted"):
+            call({"_target_": target} if call is build else target, "x")
+    with pytest.raises(ConfigError, match="blocklisted"):
+        build({"_target_": "builtins.dict", "a": [{"_target_": target, "_args_": ["no such file"]}]}, "x")
+    with pytest.raises(ConfigError, match="blocklisted"):
+        build({"_target_": "builtins.dict", "a": {"_target_": "hydra.utils.get_method", "path": target}}, "x")
+
+
+def test_a_target_may_lie_in_any_package_and_return_what_can_be_called():
+    nested = {
+        "class_": {"_target_": "hydra.utils.get_class", "path": "torch.nn.ReLU"},
+        "module": {"_target_": "torch.nn.ReLU"},
+        "of_a_factory": {"_target_": f"{__name__}.factory"},
+        "path": {"_target_": "os.path.join", "_args_": ["a", "b"]},
+        "later": {"_target_": "torch.nn.Linear", "_partial_": True, "in_features": 1},
+    }
+    built = build({"_target_": "builtins.dict", **nested}, "x")
+    assert built["class_"] is torch.nn.ReLU
+    assert isinstance(built["of_a_factory"], torch.nn.Identity)
+    assert built["path"] == "a/b"
+    assert built["later"](out_features=2).weight.shape == (2, 1)
+
+
+def factory():
+    return torch.nn.Identity()
+
+
+def test_nothing_warns_of_what_the_next_hydra_wants(recwarn):
+    build({"_target_": "builtins.dict", "a": {"_target_": "torch.nn.ReLU"}}, "x")
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 @pytest.mark.parametrize(

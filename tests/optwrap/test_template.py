@@ -110,10 +110,10 @@ def test_help_lists_it(project):
 
 
 def test_the_project_passes_its_tests(project):
-    # All of them would take as long again; these are the ones that look at the project's own files.
-    tests = ["test_architecture.py", "test_template.py", "config/test_experiments.py"]
-    tests = [*(f"tests/optwrap/{name}" for name in tests), "tests/test_docs.py", "tests/experiments/test_quick.py"]
-    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", "not trains_and_records")
+    # Of the library's, those that look at the project's own files; the whole takes as long as the template's.
+    tests = ["optwrap/test_architecture.py", "optwrap/test_template.py", "test_docs.py", "test_run.py"]
+    tests = [f"tests/{name}" for name in tests]
+    done = run(project, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -129,16 +129,15 @@ def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_
         file for file in (copy / "tests").rglob("*.py") if re.search("(from|import) experiments", file.read_text())
     ]
     assert using == []
-    tests = ["tests/optwrap/config/test_experiments.py", "-k", "of_this_repository"]
-    done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    done = run(copy, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/test_configs.py")
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_without_the_librarys_tests_it_still_has_a_suite(project, tmp_path):
     copy = shutil.copytree(project, tmp_path / "without", ignore=shutil.ignore_patterns("outputs"))
     shutil.rmtree(copy / "tests" / "optwrap")
-    # All of it is collected, the library's docstrings included; one test is run.
-    done = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "src", "-k", "trains and digits")
+    done = run(copy, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout[-3000:]
 
 

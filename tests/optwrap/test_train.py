@@ -98,6 +98,7 @@ def test_switches_train(switch, train):
     assert (folder / "tensorboard").exists() is (switch == "logger=tensorboard")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_model_trains_to_the_same_numbers(train):
     plain, compiled = train(*QUICK, "max_updates=2"), train(*QUICK, "max_updates=2", "compile=true")
@@ -128,10 +129,11 @@ def test_the_objective_is_returned_to_sweepers(tmp_path):
 
     import train as program
     from optwrap.config import store
+    from optwrap.hydra_versions import VERSION_BASE
 
     store.register()
     conf = str(Path(program.__file__).resolve().parent / "conf")
-    with initialize_config_dir(conf, version_base="1.3"):
+    with initialize_config_dir(conf, **VERSION_BASE):
         cfg = compose(
             "config",
             [*QUICK, "objective=test/loss", f"hydra.runtime.output_dir={tmp_path}"],

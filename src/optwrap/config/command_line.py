@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 
 from optwrap.config.sources import WRAPPER
+from optwrap.hydra_versions import VERSION_BASE
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class CommandLine:
         if GlobalHydra.instance().is_initialized():
             yield GlobalHydra.instance().config_loader()
             return
-        with initialize_config_dir(str(self.conf.resolve()), version_base="1.3"):
+        with initialize_config_dir(str(self.conf.resolve()), **VERSION_BASE):
             yield GlobalHydra.instance().config_loader()
 
 

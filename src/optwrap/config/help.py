@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from optwrap.config import train_schema
 from optwrap.config.sources import EXPERIMENT, experiment_names, experiments_folder
+from optwrap.hydra_versions import register_resolver
 
 _WIDTH = 100
 
@@ -28,8 +29,8 @@ def register_resolvers(conf: Path) -> None:
     def keys(*, _root_: DictConfig) -> str:
         return _for_template(key_lines(_root_))
 
-    OmegaConf.register_new_resolver("optwrap.groups", groups, replace=True)
-    OmegaConf.register_new_resolver("optwrap.keys", keys, replace=True)
+    register_resolver("optwrap.groups", groups)
+    register_resolver("optwrap.keys", keys)
 
 
 def group_lines(conf: Path, choices: Mapping[str, Any]) -> Iterator[str]:

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
+from optwrap import hydra_versions
 from optwrap.config.saved_overrides import check_saved, read_saved
 from optwrap.errors import ConfigError
 
@@ -26,7 +25,7 @@ def register_resolver(agree: Callable[[str], str] = str) -> None:
     def folder(resume: str | None, new: str) -> str:
         return run_folder(resume, agree(str(new)))
 
-    OmegaConf.register_new_resolver("optwrap.run_folder", folder, replace=True)
+    hydra_versions.register_resolver("optwrap.run_folder", folder)
 
 
 def with_saved_overrides(arguments: Sequence[str]) -> list[str]:

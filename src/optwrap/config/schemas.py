@@ -159,4 +159,7 @@ def addition(cls: type) -> DictConfig:
 
 def several_wrappers() -> DictConfig:
     """Return the schema MultiOptimWrapperConfig, open to new keys, the value of each an OptimWrapperConfig."""
-    return DictConfig(MultiOptimWrapperConfig(), element_type=OptimWrapperConfig, flags={"struct": False})
+    node = DictConfig(MultiOptimWrapperConfig(), flags={"struct": False})
+    # Given as an argument, OmegaConf 2.4 takes it for the type of `constructor` too.
+    node._metadata.element_type = OptimWrapperConfig
+    return node

@@ -29,6 +29,8 @@ def register() -> None:
         return
     for group, name, node in _schemas():
         store.store(name, node, group=f"schema/{group}".rstrip("/"), provider="optwrap")
+    # The store has made a copy, to whose `constructor` OmegaConf 2.4 gives the type of the wrappers beside it.
+    store.repo["schema"]["wrapper"]["MultiOptimWrapper.yaml"].node = schemas.several_wrappers()
     for signature in optimizer_signatures().values():
         _store_class(store, signature, kind="optimizer", group="optim_wrapper", key="optimizer")
     for signature in scheduler_signatures().values():

@@ -14,22 +14,22 @@ from typing import Any, TextIO
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from optwrap.config import help as help_page
-from optwrap.config import store
+from optwrap.config import resuming, store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
-from optwrap.config.resuming import AUTO, register_resolver, with_saved_overrides
 from optwrap.errors import ConfigError
+from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
 from optwrap.program.entry import FULL_ERROR, Task
 from optwrap.program.folder import claim_folder, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.program.launch import run_or_launch
 from optwrap.program.nodes import Nodes
 from optwrap.program.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
-from optwrap.sweep.driver import new_sweep, run_sweep, sweep_folder
+from optwrap.sweep.driver import new_sweep, run_sweep
 from optwrap.sweep.failures import again
 from optwrap.sweep.job import Sweep, run_job, show_warnings_only
 
@@ -42,18 +42,19 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
     `entry.main` says how it ends.
     """
     try:
-        sys.argv[1:] = with_saved_overrides(sys.argv[1:])
+        sys.argv[1:] = resuming.with_saved_overrides(sys.argv[1:])
         sys.argv[1:] = arguments_of_rank(sys.argv[1:])
     except ConfigError as error:
         sys.exit(_say(str(error), code=1))
     line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
     store.register()
     help_page.register_resolvers(conf)
-    OmegaConf.register_new_resolver("optwrap.rank_suffix", rank_suffix, replace=True)
-    program = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
+    register_resolver("optwrap.rank_suffix", rank_suffix)
+    arguments: dict[str, Any] = VERSION_BASE | declared_targets("execution_whitelist")
+    program = hydra.main(config_path=str(conf), config_name=config_name, **arguments)
     with joined() as processes:
         launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
-        register_resolver(partial(processes.agree, "run folder"))
+        resuming.register_resolver(partial(processes.agree, "run folder"))
         if os.environ.get(FULL_ERROR) == "1":
             return _run_openly(lambda sweep: program(_open_job(launch, sweep))(), line)
         return _run(lambda sweep: program(_job(launch, line, sweep, processes))(), line, processes)
@@ -71,7 +72,7 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processe
         if failed:
             sys.exit(_say("\n" + "\n".join(failed), code=1))
     except KeyboardInterrupt as interrupt:
-        text = str(interrupt) or again(sweep_folder())  # the latter where jobs run in other processes
+        text = str(interrupt)
         if processes.speaks_for_all:
             _say(f"\ninterrupted{'; ' if text else ''}{text}", code=0)
         sys.exit(exit_code(interrupt))
@@ -147,7 +148,8 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         except KeyboardInterrupt as interrupt:
             processes.ends("interrupted", str(exit_code(interrupt) - 128))
             folder = os.path.abspath(config.runtime.output_dir)
-            raise how_to_go_on(interrupt, folder, again(sweep_folder()) if sweeps else None) from interrupt
+            sweep_goes_on = again(Path(os.path.abspath(config.sweep.dir))) if sweeps else None
+            raise how_to_go_on(interrupt, folder, sweep_goes_on) from interrupt
         except Exception as error:
             if not sweeps:
                 cause = processes.why(error, _message(error, line))
@@ -169,12 +171,12 @@ def _sweep_job(task: Task, cfg: DictConfig, sweep: Sweep, message: Callable[[Exc
     """Run a job of a sweep; of a job's several nodes the first keeps its record."""
     if Nodes.of_this_job().index == 0:
         return run_job(partial(_swept, task), cfg, sweep, message)
-    cfg.resume = AUTO
+    cfg.resume = resuming.AUTO
     return task(cfg)
 
 
 def _swept(task: Task, cfg: DictConfig) -> Any:
-    cfg.resume = AUTO  # from its last checkpoint, where an earlier call of the sweep left one
+    cfg.resume = resuming.AUTO  # from its last checkpoint, where an earlier call of the sweep left one
     claim_folder(cfg)
     return task(cfg)
 

@@ -2,10 +2,12 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -14,17 +16,35 @@ from omegaconf import DictConfig
 from optwrap.files import write_json
 
 
-class SweepStart(Callback):
-    """Keep the sweep's own config in HydraConfig, where Hydra puts that of single jobs only; write `sweep.json`.
+class SweepFolder:
+    """Where this process sweeps: `path` is None as long as Hydra has not said."""
 
-    The jobs' configs take its place meanwhile; after the sweep, even a failed one, it is there again.
-    """
+    def __init__(self) -> None:
+        self.path: Path | None = None
+
+    @contextmanager
+    def filled_in(self) -> Iterator[Self]:
+        """Have the sweep that begins inside note its folder here."""
+        token = _FOLDER.set(self)
+        try:
+            yield self
+        finally:
+            _FOLDER.reset(token)
+
+
+# Hydra makes the callback from a config, which carries no object of ours.
+_FOLDER: ContextVar[SweepFolder | None] = ContextVar("optwrap_sweep_folder", default=None)
+
+
+class SweepStart(Callback):
+    """Note where Hydra sweeps, and write `sweep.json`."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls this in the process that sweeps."""
-        HydraConfig.instance().set_config(config)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends them unless told not to before it starts
-        folder = Path(config.hydra.sweep.dir)
+        folder = Path(os.path.abspath(config.hydra.sweep.dir))
+        if noted := _FOLDER.get():
+            noted.path = folder
         folder.mkdir(parents=True, exist_ok=True)
         write_json(
             folder / "sweep.json", {"jobs": jobs_planned(config), "overrides": list(config.hydra.overrides.task)}

@@ -8,15 +8,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from optwrap.errors import ConfigError
 from optwrap.lock import is_locked, locked
 from optwrap.sweep import report
-from optwrap.sweep.failures import failures, override
+from optwrap.sweep.callback import SweepFolder
+from optwrap.sweep.failures import again, failures, override
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.progress import SweepProgress
 from optwrap.sweep.records import RECORD, read_record, records, records_of, write_record
@@ -31,66 +28,60 @@ def new_sweep(root: Path) -> Sweep:
     return Sweep(name=uuid.uuid4().hex, root=root, pid=os.getpid(), host=socket.gethostname())
 
 
-def sweep_folder() -> Path | None:
-    """Return the folder that Hydra sweeps in; None where it does not, or not yet."""
-    config: Any = HydraConfig.instance().cfg  # the whole composed config, whatever its annotation says
-    if config is None or config.hydra.mode != RunMode.MULTIRUN:
-        return None
-    return Path(os.path.abspath(config.hydra.sweep.dir))
-
-
 def run_sweep(program: Program, sweep: Sweep) -> list[str]:
     """Run Hydra's program; where it sweeps, until each job has been run, and report. Return the lines on failures.
 
     A killed worker may end the launcher and the jobs beside its own. Then the program is run again: without the
     jobs that died, then with one of them at a time, so that the one that kills is told from its neighbours.
     """
-    HydraConfig.instance().cfg = None  # of an earlier program in this process
+    folder = SweepFolder()
     try:
-        with SweepProgress(sweep.name, sweep_folder):
-            _run_rounds(program, sweep)
+        with folder.filled_in(), SweepProgress(sweep.name, lambda: folder.path):
+            _run_rounds(program, sweep, folder)
+    except KeyboardInterrupt as interrupt:
+        if not str(interrupt):  # jobs in other processes have not said how to go on
+            interrupt.args = (again(folder.path),)
+        raise
     except Exception as error:
-        folder = sweep_folder()
-        if folder is None or not (lines := failures(folder, sweep)):
+        if folder.path is None or not (lines := failures(folder.path, sweep)):
             raise
-        if any(record.status == "finished" for record in records_of(folder, sweep.name).values()):
+        if any(record.status == "finished" for record in records_of(folder.path, sweep.name).values()):
             print("\n".join(lines), file=sys.stderr)
             raise
         log.warning("%s: %s", type(error).__name__, error)  # a search without a trial that has finished
     finally:
-        _report(sweep_folder())
-    return failures(sweep_folder(), sweep)
+        _report(folder.path)
+    return failures(folder.path, sweep)
 
 
-def _run_rounds(program: Program, sweep: Sweep) -> None:
-    died = _round(program, sweep)
+def _run_rounds(program: Program, sweep: Sweep, folder: SweepFolder) -> None:
+    died = _round(program, sweep, folder)
     while died:
         log.warning("%s died with their worker; going on", ", ".join(sorted(died)))
         if len(died) == 1:
-            _record_killed(died.pop(), sweep)
-            died = _round(program, sweep)
+            _record_killed(died.pop(), sweep, folder.path)
+            died = _round(program, sweep, folder)
             continue
-        still = _round(program, replace(sweep, put_off=frozenset(died)))
+        still = _round(program, replace(sweep, put_off=frozenset(died)), folder)
         if still > died:
             died = still
             continue
         for job in sorted(died):
-            if job in _round(program, replace(sweep, put_off=frozenset(died - {job}))):
-                _record_killed(job, sweep)
-        died = _round(program, sweep)
+            if job in _round(program, replace(sweep, put_off=frozenset(died - {job})), folder):
+                _record_killed(job, sweep, folder.path)
+        died = _round(program, sweep, folder)
 
 
-def _round(program: Program, sweep: Sweep) -> set[str]:
+def _round(program: Program, sweep: Sweep, folder: SweepFolder) -> set[str]:
     """Run Hydra's program once; return the jobs of this sweep that are neither running nor ended."""
     failed = None
     try:
         program(sweep)
     except Exception as error:
         failed = error
-    folder = sweep_folder()
-    if folder is not None:
-        _pin(folder)
-        if died := {path.parent.name for path in folder.rglob(RECORD) if _died(path.parent, sweep)}:
+    if folder.path is not None:
+        _pin(folder.path)
+        if died := {path.parent.name for path in folder.path.rglob(RECORD) if _died(path.parent, sweep)}:
             return died
     if failed is not None:
         raise failed
@@ -109,8 +100,7 @@ def _pin(folder: Path) -> None:
         sys.argv.append(typed)
 
 
-def _record_killed(job: str, sweep: Sweep) -> None:
-    parent = sweep_folder()
+def _record_killed(job: str, sweep: Sweep, parent: Path | None) -> None:
     assert parent is not None
     (folder,) = (path for path in records(parent) if path.name == job)
     with locked(folder, wait=2.0):

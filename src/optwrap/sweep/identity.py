@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from optwrap.hydra_versions import register_resolver
+
 DIGITS = 12  # hexadecimal: among a million jobs two share a name with a chance of 0.2 %
 
 
@@ -49,4 +51,4 @@ def _resolve_job_id(*without_effect: str, _root_: DictConfig) -> str:
 
 
 # At import, since workers of a launcher resolve the folder's name before they call anything of ours.
-OmegaConf.register_new_resolver("optwrap.job_id", _resolve_job_id, replace=True)
+register_resolver("optwrap.job_id", _resolve_job_id)

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from optwrap.config import store
+from optwrap.hydra_versions import VERSION_BASE
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -31,5 +32,5 @@ def orders() -> Callable[[list[str]], list[list[str]]]:
 def composed() -> Iterator[Callable[..., DictConfig]]:
     """Compose conf/config.yaml with overrides."""
     store.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         yield lambda *overrides: compose("config", list(overrides))

@@ -13,8 +13,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from optwrap.config import help as help_page
 from optwrap.config import store
+from optwrap.hydra_versions import VERSION_BASE
 
 PROGRAM = """
 from optwrap import program
@@ -60,7 +60,7 @@ def project(tmp_path: Path, conf: Path) -> Path:
 @pytest.fixture
 def composed(project: Path) -> Iterator[Callable]:
     store.register()
-    with initialize_config_dir(str(project / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(project / "conf"), **VERSION_BASE):
         yield lambda *overrides: compose("config", list(overrides))
 
 
@@ -126,7 +126,7 @@ def test_wrappers_can_have_names_of_ones_own(composed: Callable) -> None:
 def test_a_project_without_experiments_composes(project: Path) -> None:
     shutil.rmtree(project / "experiments")
     store.register()
-    with initialize_config_dir(str(project / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(project / "conf"), **VERSION_BASE):
         assert compose("config").epochs == 20
 
 
@@ -249,14 +249,3 @@ def test_what_is_wrong_in_an_experiment_is_one_message(
     assert "Traceback" not in err
     for text in expected:
         assert text in err
-
-
-def test_every_experiment_of_this_repository_composes_and_says_what_it_is(conf: Path) -> None:
-    store.register()
-    folder = conf.parent / "experiments"
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
-    assert names
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        for name in names:
-            compose("config", [f"experiment={name}"])
-            assert help_page.first_comment(folder / f"{name}.yaml"), name

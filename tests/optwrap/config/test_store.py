@@ -1,7 +1,6 @@
 """The composed config: mixins in any order, every class of torch by name, wrong fields refused."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,18 +171,6 @@ def test_custom_keys_take_new_keys_without_a_plus(composed: Composed, mixins: li
 def test_what_does_not_fit_is_refused_at_composition(composed: Composed, overrides: tuple[str, ...]) -> None:
     with pytest.raises(ConfigCompositionException):
         composed(*overrides)
-
-
-def test_every_file_of_every_group_composes(composed: Composed, conf: Path) -> None:
-    for path in sorted(conf.glob("*/*.yaml")):
-        assert path.parent.name in composed(f"{path.parent.name}={path.stem}"), path
-
-
-def test_every_config_file_says_what_it_is_in_its_first_line(conf: Path) -> None:
-    for path in sorted(conf.rglob("*.yaml")):
-        first = path.read_text().splitlines()[0]
-        assert first.startswith("# "), path
-        assert len(first) > len("# x"), path
 
 
 def test_changing_a_composed_config_does_not_change_the_next_one(composed: Composed) -> None:

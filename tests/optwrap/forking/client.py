@@ -45,4 +45,5 @@ def main():
     os._exit(status)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import array
 import atexit
+import importlib
 import json
 import os
 import runpy
@@ -14,10 +15,20 @@ import threading
 import traceback
 from contextlib import suppress
 
+LIBRARIES = (
+    *("hydra.main", "hydra._internal.hydra", "hydra._internal.utils", "hydra._internal.config_loader_impl"),
+    *("hydra._internal.core_plugins.basic_launcher", "hydra._internal.core_plugins.basic_sweeper"),
+    *("torch.distributed.checkpoint.state_dict", "torch.distributed.fsdp", "torch.distributed.launcher.api"),
+    *("torch.distributed.elastic.multiprocessing.api", "torch.nn.parallel", "torch.profiler"),
+    *("torchmetrics.classification", "torchvision.models", "torchvision.transforms.v2", "sklearn.datasets"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "rich.live", "rich.table", "pytest", "hypothesis"),
+)
+
 
 def load():
     """Import what programs need; nothing that starts threads is done."""
-    import torchvision.transforms.v2  # noqa: F401
+    for library in LIBRARIES:
+        importlib.import_module(library)
 
 
 def serve(folder, owner):

@@ -73,6 +73,35 @@ def test_a_job_that_raises_leaves_the_others_alone_and_is_named_with_its_traceba
     assert [row["status"] for row in results(program)] == ["finished"] * 3
 
 
+def test_a_sweep_with_a_job_that_raises_exits_with_1_and_its_report(program):
+    program.fault(-1, "raise")
+    ended = program.sweep("seed=0,-1")
+    assert ended.code == 1
+    assert "seed=-1: ZeroDivisionError: seed of trouble" in ended.err
+    assert [(row["seed"], row["status"]) for row in results(program)] == [("0", "finished"), ("-1", "failed")]
+    assert (program.out / "report/index.html").is_file()
+    assert "1 of 2" in (program.out / "report/table.md").read_text()
+
+
+def test_a_sweep_needs_nothing_that_hydra_warns_it_will_take_away(program, monkeypatch):
+    monkeypatch.setenv("HYDRA_DEPRECATION_WARNINGS_AS_ERRORS", "1")
+    assert program.sweep("seed=0,1").code == 0
+    assert program.statuses() == {"0 20": "finished", "1 20": "finished"}
+
+
+def test_a_callback_may_lie_in_any_package_but_those_that_hydra_refuses(program, monkeypatch):
+    (program.folder / "own_callbacks.py").write_text(
+        "from pathlib import Path\nfrom hydra.experimental.callback import Callback\n\n"
+        "class Writes(Callback):\n    def __init__(self, name):\n        Path(name).touch()\n"
+    )
+    monkeypatch.syspath_prepend(program.folder)
+    assert program.sweep("seed=0", "+hydra.callbacks.own={_target_: own_callbacks.Writes, name: called}").code == 0
+    assert (program.folder / "called").is_file()
+    ended = program.sweep("seed=0", "+hydra.callbacks.own={_target_: os.remove, path: called}")
+    assert (ended.code, ended.err) == (1, "hydra.callbacks.own: Target 'os.remove' is blocklisted by Hydra\n")
+    assert (program.folder / "called").is_file()
+
+
 def test_a_job_that_exits_has_failed_and_ends_no_sweep(program):
     program.fault(0, "exit")
     ended = program.sweep("seed=0,1")

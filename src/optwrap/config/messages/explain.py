@@ -32,6 +32,7 @@ from optwrap.config.messages.node_errors import explain_node, listing, no_value
 from optwrap.config.messages.wrapper_errors import explain_clash, explain_misplaced, explain_no_group
 from optwrap.config.sources import EXPERIMENT, WRAPPER
 from optwrap.errors import ConfigError, did_you_mean
+from optwrap.hydra_versions import refusal
 
 EXTRAS = {  # what offers an option of Hydra's own groups: the extra of pyproject.toml that installs it
     "hydra/launcher/joblib": "joblib",
@@ -45,6 +46,7 @@ FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "max_lr"})
 
 _CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC})
 _LIBRARY = Path(__file__).parents[1]
+_FULL_KEY = re.compile(r"full_key: (\S+)")
 
 
 def explain(error: BaseException, line: CommandLine) -> str | None:
@@ -55,7 +57,7 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
         return _unreadable_override(error)
     if isinstance(error, MissingConfigException):
         return _unknown_option(error, line)
-    if isinstance(error, InstantiationException):
+    if isinstance(error, InstantiationException) or _FULL_KEY.search(_notes(error)):
         return _failed_target(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         # Hydra raises some of its errors in the handler of OmegaConf's, without naming it as the cause.
@@ -64,7 +66,8 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
         if node is not None:
             place = _place(error)
             return explain_misplaced(error, node, line, place) or explain_node(node, line, place)
-        return explain_clash(str(error), line) or explain_no_group(str(error), line, _place(error)) or str(error)
+        known = explain_clash(str(error), line) or explain_no_group(str(error), line, _place(error))
+        return known or _override_too_early(error) or str(error)
     if isinstance(error, OSError) and error.filename and error.errno in _CANNOT_WRITE:
         return (
             f"{error.filename}: {error.strerror}. Choose another folder by hydra.run.dir=... (or data.root=...)."
@@ -135,23 +138,35 @@ def _unknown_option(error: MissingConfigException, line: CommandLine) -> str:
     return f"{text}\n{listing('Its options', options)}"
 
 
-def _failed_target(error: InstantiationException) -> str | None:
-    """Explain a `_target_` that is not there or refuses its arguments; None where a project's code raised."""
+def _notes(error: BaseException) -> str:
+    return "\n".join(getattr(error, "__notes__", ()))
+
+
+def _failed_target(error: BaseException) -> str | None:
+    """Explain a `_target_` that is not there or refuses its arguments; None where a project's code raised.
+
+    From Hydra 1.4 on what a target raised comes as it was, with a note of the key.
+    """
     root = list(causes(error))[-1]
     refused = isinstance(root, TypeError | ValueError) and library_raised(root)
     if not framework_raised(root) and not refused:
         return None
-    key = re.search(r"full_key: (\S+)", str(error))
+    key = _FULL_KEY.search(f"{error}\n{_notes(error)}")
     text = re.sub(r"\n *full_key: \S+", "", str(error)).strip()
-    if root is not error:
+    if said := refusal(text):
+        text = said
+    elif not isinstance(error, InstantiationException):
+        text = f"{type(error).__name__}: {error}"
+    elif root is not error:
         text = f"{re.split('[:,]', text)[0]}: {type(root).__name__}: {root}"
     return f"{key[1]}: {text}" if key else text
 
 
-def _override_too_early(error: AssertionError) -> str | None:
-    """Explain Hydra's bare AssertionError while it writes its own message, where the next line has a list."""
+def _override_too_early(error: Exception) -> str | None:
+    """Explain what Hydra 1.4 says, and 1.3 as a bare AssertionError where the next line has a list."""
     frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-    if "_update_overrides" not in frames:
+    bare = isinstance(error, AssertionError) and "_update_overrides" in frames
+    if not bare and "Overrides must be at the end of the defaults list" not in str(error):
         return None
     return "A defaults list has an `override` line before one that is none: put the `override` lines last."
 

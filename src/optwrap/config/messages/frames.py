@@ -31,7 +31,7 @@ def while_composing(error: BaseException) -> bool:
     """Tell whether Hydra was still at work on the config: no job had begun."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = any(is_framework_file(frame.filename) and "/hydra/" in frame.filename for frame in frames)
-    return inside and not any(frame.name == "run_job" for frame in frames)
+    return inside and not any(frame.name in ("run_job", "_run_job") for frame in frames)
 
 
 def library_raised(error: BaseException) -> bool:

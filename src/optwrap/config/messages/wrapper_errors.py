@@ -42,7 +42,8 @@ def explain_clash(message: str, line: CommandLine) -> str | None:
 
 def explain_no_group(message: str, line: CommandLine, place: str) -> str | None:
     """Explain a choice for a wrapper inside `optim_wrapper` that is not there; `place` is the file with it."""
-    found = re.search(rf"Could not override '{WRAPPER}/([^']+)'", message)
+    # As Hydra says it of a command line, 1.3 of a file too; 1.4 of a file.
+    found = re.search(rf"(?:Could not override|No earlier Group Default for) '{WRAPPER}/([^']+)'", message)
     if found is None:
         return None
     name = found[1]
