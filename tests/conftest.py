@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import copy
+import gc
 import logging
 import os
 import re
@@ -49,6 +50,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return nodeid.partition("::")[0] if TOGETHER.search(nodeid) else nodeid
 
     return Scheduling(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of every garbage collection: a third of the time of composing a config."""
+    gc.collect()
+    gc.freeze()
 
 
 class ToyModel(nn.Module):

@@ -117,6 +117,7 @@ def test_the_project_passes_its_tests(project):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_without_the_templates_experiments_it_passes_its_tests_too(project, tmp_path):
     copy = shutil.copytree(project, tmp_path / "without", ignore=shutil.ignore_patterns("outputs"))
     shutil.rmtree(copy / "tests" / "experiments")

@@ -60,7 +60,7 @@ def mixin_lists(draw: st.DrawFn) -> tuple[list[str], list[str]]:
     return draw(st.permutations(chosen)), draw(st.permutations(chosen))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(orders=mixin_lists())
 def test_any_mixins_that_do_not_clash_compose_in_any_order(
     composed: Composed, orders: tuple[list[str], list[str]]

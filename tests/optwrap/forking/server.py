@@ -2,6 +2,7 @@
 
 import array
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -29,6 +30,8 @@ def load():
     """Import what programs need; nothing that starts threads is done."""
     for library in LIBRARIES:
         importlib.import_module(library)
+    gc.collect()
+    gc.freeze()
 
 
 def serve(folder, owner):

@@ -48,6 +48,7 @@ def test_a_number_of_processes_below_1_is_an_error(value, train, capsys):
     assert f"nproc={value}: it must be 1 or more." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sigterm_ends_all_processes_after_the_same_update_and_the_run_goes_on(tmp_path):
     command = [forking.python(), "train.py", *QUICK[:1], *QUICK[2:], "max_updates=60", "deterministic=true"]
     folder = tmp_path / "run"
@@ -98,6 +99,7 @@ def test_at_a_signal_that_a_launcher_passes_by_the_processes_save_and_go_on(tmp_
     assert [row["update"] for row in _rows(tmp_path) if row["split"] == "train"] == [str(i) for i in range(1, 61)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal of POSIX")
 def test_the_processes_save_and_end_with_the_one_that_started_them(tmp_path):
     command = [

@@ -39,18 +39,18 @@ def test_keys_that_change_no_result_make_no_other_job(program):
 
 
 def test_a_sweep_killed_in_its_middle_goes_on_to_the_results_of_an_uninterrupted_one(program, tmp_path):
-    points = ("seed=0,1,2,3", "epochs=2,3,4")
+    points = ("seed=0,1,2", "epochs=2,3")
     process = program.start(*points, JOB_SECONDS="0.1")
-    wait_until(lambda: len(program.ran) >= 6)
+    wait_until(lambda: len(program.ran) >= 3)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     finished = [job for job, status in program.statuses().items() if status == "finished"]
-    assert 4 <= len(finished) < 12
+    assert 2 <= len(finished) < 6
     assert program.sweep(*points).code == 0
     rows = results(program)
-    assert len(rows) == 12
+    assert len(rows) == 6
     assert {(row["seed"], row["epochs"]): float(row["val/accuracy"]) for row in rows} == {
-        (str(seed), str(epochs)): epochs + seed / 10 for seed in range(4) for epochs in (2, 3, 4)
+        (str(seed), str(epochs)): epochs + seed / 10 for seed in range(3) for epochs in (2, 3)
     }
     assert all(program.ran.count(job) == 1 for job in finished)
 
