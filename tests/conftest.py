@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 import torch.nn.functional as F
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from torch import nn
 
 # A shell that starts pytest in the background lets it ignore Ctrl-C, and so the programs that tests interrupt.
@@ -130,6 +131,9 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """Run `python train.py *overrides` in this process; return its run folder. The curves are an empty file."""
     # Drawing takes a third of a short run; the recorder's tests draw.
     monkeypatch.setattr("optwrap.record.folder_writer.plot_curves", lambda metrics, path: path.touch())
+
+    # Hydra composes the whole config to learn of `hydra.mode`, and then again: a third of such a run too.
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *args, **kwargs: RunMode.RUN)
 
     def run(*overrides: str) -> Path:
         import train as program
