@@ -185,6 +185,7 @@ def test_samples_are_drawn_from_the_same_noise_and_training_goes_on(task, tmp_pa
     assert torch.equal(before[1], task.model.generator[1].running_mean)
 
 
+@pytest.mark.slow
 def test_it_learns_and_leaves_samples_and_the_norm_of_the_clipped_wrapper(train):
     folder = train(QUICK, "max_updates=200", "eval_every=50", "device=cpu")
     distances = [float(row["frechet_distance"]) for row in rows(folder, "val")]

@@ -50,6 +50,7 @@ def template(tmp_path):
     return copy(tmp_path / "template", IGNORED | {".git"})
 
 
+@pytest.mark.slow
 def test_copier_makes_the_project_that_the_steps_by_hand_make(template, tmp_path):
     commit(template, "All of it")
     copier(tmp_path, "copy", *ANSWERS, str(template), "made")

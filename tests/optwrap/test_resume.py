@@ -106,7 +106,13 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param(each, marks=pytest.mark.slow) if each in ("plateau", "background") else each
+        for each in STRATEGIES
+    ],
+)
 def test_a_run_that_died_ends_as_the_uninterrupted_one(strategy, train, at, uninterrupted, tmp_path):
     whole = uninterrupted(*QUICK, *STRATEGIES[strategy])
     again = at(14, power_cut)

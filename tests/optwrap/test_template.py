@@ -109,6 +109,7 @@ def test_help_lists_it(project):
     assert "which of two spirals a point lies on" in run(project, "train.py", "--help").stdout
 
 
+@pytest.mark.slow
 def test_the_project_passes_its_tests(project):
     # Of the library's, those that look at the project's own files; the whole takes as long as the template's.
     tests = ["optwrap/test_architecture.py", "optwrap/test_template.py", "test_docs.py", "test_run.py"]

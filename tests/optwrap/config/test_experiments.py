@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from optwrap.config import store
 from optwrap.hydra_versions import VERSION_BASE
+from tests.optwrap import forking
 
 PROGRAM = """
 from optwrap import program
@@ -139,7 +140,7 @@ def test_code_beside_an_experiment_imports_from_any_folder(
 ) -> None:
     if moved:
         project = project.rename(project.parent / "renamed")
-    command = [sys.executable, str(project / "train.py"), *arguments]
+    command = [forking.python(), str(project / "train.py"), *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command, cwd=project.parent, env=environment, capture_output=True, text=True, check=False

@@ -9,6 +9,8 @@ import torch
 
 from tests.optwrap.distributed.harness import result, weights
 
+pytestmark = pytest.mark.slow  # test_run has ranks that go on elsewhere, test_shard_saver shards on one process
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "resume"))
 differences = importlib.import_module("compare").differences
 

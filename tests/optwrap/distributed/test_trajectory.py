@@ -92,6 +92,7 @@ def alone(tmp_path_factory):
     sys.argv[:] = before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_ranks_that_share_a_batch_train_as_one_rank_does(strategy, trained, alone):
     check("weighted", 2, trained("weighted", strategy, 2, ["weighted"]), alone)

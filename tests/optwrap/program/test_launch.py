@@ -83,6 +83,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_at_a_signal_that_a_launcher_passes_by_the_processes_save_and_go_on(tmp_path):
     command = [*("train.py", "nproc=2"), *QUICK[2:], "max_updates=60", f"hydra.run.dir={tmp_path}"]
     environment = forking.ranks() | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}

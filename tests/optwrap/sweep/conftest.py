@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from tests.optwrap import forking
+
 CONF = Path(__file__).parents[3] / "conf"
 
 # Few keys, since Hydra takes longer to compose the project's own than a sweep of this program lasts.
@@ -108,7 +110,9 @@ class Program:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a sweep in a process group of its own, as a terminal does."""
-        command = [sys.executable, "-u", "train.py", "-m", "hydra.sweep.dir=out", *arguments]
+        # A launcher's workers get a terminal's Ctrl-C too, which the stand-in does not pass on to them.
+        python = sys.executable if any("launcher" in each for each in arguments) else forking.python()
+        command = [python, "-u", "train.py", "-m", "hydra.sweep.dir=out", *arguments]
         return subprocess.Popen(
             command, cwd=self.folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, start_new_session=True,

@@ -176,7 +176,7 @@ def test_a_job_that_another_process_runs_is_an_error_that_says_so(program):
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     assert ended.code == 1
-    assert f"another process (process {first.pid} on " in ended.err
+    assert f"another process (process {program.records()['0 20']['pid']} on " in ended.err
     assert "Traceback" not in ended.err
     assert program.statuses()["1 20"] == "finished"
     assert program.ran == ["0 20", "1 20"]
@@ -212,6 +212,7 @@ LAUNCHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_killed_job_and_one_that_raises_are_named_and_the_others_complete(program, launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")

@@ -7,7 +7,7 @@ from tests.optwrap.optim.parallel.harness import results_of
 WORKER = Path(__file__).with_name("sharding_worker.py")
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids=["2 ranks", "2x2 ranks"])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)], ids=["2 ranks", "2x2 ranks"])
 def results(request, tmp_path_factory):
     """What gloo processes saw; 4 of them shard over two and replicate over the others."""
     return results_of(WORKER, request.param, tmp_path_factory.mktemp("sharding"))
