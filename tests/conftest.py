@@ -1,6 +1,5 @@
 """Fixtures shared by all tests."""
 
-import copy
 import gc
 import logging
 import os
@@ -8,19 +7,14 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Before torch is loaded: the processes of pytest-xdist share the cores.
+# Before torch is loaded, inside fixtures: the processes of pytest-xdist share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import torch
-import torch.nn.functional as F
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from torch import nn
 
 # A shell that starts pytest in the background lets it ignore Ctrl-C, and so the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,79 +53,33 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-class ToyModel(nn.Module):
-    """The model of the reference's paramwise examples."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = nn.ModuleDict({"layer0": nn.Linear(1, 1), "layer1": nn.Linear(1, 1)})
-        self.head = nn.Sequential()
-        self.head.add_module("linear", nn.Linear(1, 1))
-        self.head.add_module("bn", nn.BatchNorm1d(1))
-
-
-@pytest.fixture
-def toy_model() -> nn.Module:
-    return ToyModel()
-
-
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
-def _mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+@cache
+def _drawn_once() -> Callable[..., Any]:
+    from optwrap import vision
 
-
-@pytest.fixture
-def twins() -> tuple[nn.Module, nn.Module]:
-    """Two equal models: one for the wrapper, one for plain PyTorch."""
-    model = _mlp()
-    return model, copy.deepcopy(model)
-
-
-@pytest.fixture
-def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Eight batches for the twins."""
-    return [(torch.randn(6, 4), torch.randint(3, (6,))) for _ in range(8)]
-
-
-@pytest.fixture
-def loss_of() -> Callable[[nn.Module, tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-    def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        return F.cross_entropy(model(batch[0]).float(), batch[1])
-
-    return loss
-
-
-@pytest.fixture
-def assert_equal() -> Callable[[nn.Module, nn.Module], None]:
-    def check(first: nn.Module, second: nn.Module) -> None:
-        """Every parameter and buffer, looked up by name, is the same to the bit."""
-        expected = second.state_dict()
-        assert first.state_dict().keys() == expected.keys()
-        for name, tensor in first.state_dict().items():
-            assert torch.equal(tensor, expected[name]), name
-
-    return check
-
-
-@pytest.fixture
-def assert_close() -> Callable[[nn.Module, nn.Module], None]:
-    def check(first: nn.Module, second: nn.Module) -> None:
-        """Every parameter and buffer, looked up by name, is the same to float32's tolerance."""
-        torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=1e-5, atol=1e-6)
-
-    return check
+    return cache(vision.fake)
 
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """Run `python train.py *overrides` in this process; return its run folder. The curves are an empty file."""
+    import torch
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    from optwrap import vision
+
     # Drawing takes a third of a short run; the recorder's tests draw.
     monkeypatch.setattr("optwrap.record.folder_writer.plot_curves", lambda metrics, path: path.touch())
 
+    monkeypatch.setattr(vision, "fake", _drawn_once())  # image by image, which takes longer than a short run
     # Hydra composes the whole config to learn of `hydra.mode`, and then again: a third of such a run too.
     monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *args, **kwargs: RunMode.RUN)
 

@@ -32,6 +32,7 @@ def test_tables_are_printed_and_saved_with_the_machine(tmp_path, monkeypatch, ca
     assert "| SGD | no |" in (tmp_path / "iteration_cpu.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_shares_of_a_job_are_those_of_its_loop(tmp_path):
     overrides = [f"hydra.run.dir={tmp_path / 'run'}", "max_updates=6", "log_level=ERROR"]
     command = [forking.python(), "-m", "tests.optwrap.benchmarks.job", *overrides]

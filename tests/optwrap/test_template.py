@@ -91,6 +91,7 @@ def test_the_new_experiment_trains(project):
     assert (project / "outputs/first/param_groups.csv").read_text().count("\n") == 7
 
 
+@pytest.mark.slow
 def test_it_can_have_a_constructor_of_its_own(project, tmp_path):
     (project / "experiments" / "scaled.py").write_text(code_of("parameters.md", "python"))
     folder = tmp_path / "run"
