@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-sys.path.insert(0, str(ROOT / "tests" / "resume"))
+sys.path.insert(0, str(ROOT / "tests" / "optwrap" / "resume"))
 
 RUN = [
     *("optim_wrapper=amp_accum_clip", "schedule=one_cycle", "epochs=6", "checkpoint.every=5", "eval_every=12"),
