@@ -60,6 +60,20 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def assert_equal() -> Callable[[Any, Any], None]:
+    import torch
+
+    def check(first: Any, second: Any) -> None:
+        """Every parameter and buffer, looked up by name, is the same to the bit."""
+        expected = second.state_dict()
+        assert first.state_dict().keys() == expected.keys()
+        for name, tensor in first.state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+
+    return check
+
+
 @cache
 def _drawn_once() -> Callable[..., Any]:
     from optwrap import vision

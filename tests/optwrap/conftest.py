@@ -51,18 +51,6 @@ def loss_of() -> Callable[[nn.Module, tuple[torch.Tensor, torch.Tensor]], torch.
 
 
 @pytest.fixture
-def assert_equal() -> Callable[[nn.Module, nn.Module], None]:
-    def check(first: nn.Module, second: nn.Module) -> None:
-        """Every parameter and buffer, looked up by name, is the same to the bit."""
-        expected = second.state_dict()
-        assert first.state_dict().keys() == expected.keys()
-        for name, tensor in first.state_dict().items():
-            assert torch.equal(tensor, expected[name]), name
-
-    return check
-
-
-@pytest.fixture
 def assert_close() -> Callable[[nn.Module, nn.Module], None]:
     def check(first: nn.Module, second: nn.Module) -> None:
         """Every parameter and buffer, looked up by name, is the same to float32's tolerance."""

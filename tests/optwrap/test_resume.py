@@ -109,7 +109,7 @@ def files(folder):
 @pytest.mark.parametrize(
     "strategy",
     [
-        pytest.param(each, marks=pytest.mark.slow) if each in ("plateau", "background") else each
+        pytest.param(each, marks=pytest.mark.slow) if each in ("plateau", "background", "hybrid") else each
         for each in STRATEGIES
     ],
 )
@@ -125,7 +125,9 @@ def test_a_run_that_died_ends_as_the_uninterrupted_one(strategy, train, at, unin
     assert differences(whole, folder) == []
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_inside_a_window_saves_it_and_says_how_to_go_on(
     signum, code, train, at, capsys, uninterrupted, tmp_path
 ):

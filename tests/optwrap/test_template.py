@@ -82,6 +82,7 @@ def test_step_1_drops_what_is_no_part_of_a_copy(page):
     assert names == TEMPLATES_OWN | {".venv", "outputs"}  # a clone has no more of what git ignores
 
 
+@pytest.mark.slow
 def test_the_new_experiment_trains(project):
     done = run(project, "train.py", "experiment=spirals", "device=cpu", "hydra.run.dir=outputs/first")
     assert done.returncode == 0, done.stderr
