@@ -109,7 +109,9 @@ def files(folder):
 @pytest.mark.parametrize(
     "strategy",
     [
-        pytest.param(each, marks=pytest.mark.slow) if each in ("plateau", "background", "hybrid") else each
+        pytest.param(each, marks=pytest.mark.slow)
+        if each in ("plateau", "background", "hybrid", "shards")
+        else each
         for each in STRATEGIES
     ],
 )

@@ -73,7 +73,7 @@ def test_strategies_train(strategy, train):
     assert result(folder)["updates"] == 6
 
 
-@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "warmup_cosine", "one_cycle", "LinearLR"])
+@pytest.mark.parametrize("schedule", ["constant", "step", "warmup_cosine", "LinearLR"])
 def test_schedules_move_the_learning_rate_with_updates(schedule, train):
     folder = train(*QUICK, "optim_wrapper=[sgd,accum2]", f"schedule={schedule}", "log_every=1")
     lrs = [float(row["lr"]) for row in rows(folder) if row["split"] == "train"]

