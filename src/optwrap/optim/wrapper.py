@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optwrap.errors import ConfigError
 from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
 from optwrap.optim.assignment.table import Assignment
 from optwrap.optim.parallel.sync import ParallelModules, averaged, no_sync, set_fsdp2_sync
@@ -15,6 +14,7 @@ from optwrap.optim.step.clip import parse_clip_grad
 from optwrap.optim.step.direct import zero_grad
 from optwrap.optim.step.finish import Finish
 from optwrap.optim.step.layout import params_of
+from optwrap.optim.step.loading import in_own_order
 from optwrap.optim.window.accumulation import AccumulationWindow, Weight
 from optwrap.optim.window.counts import StepCounts
 
@@ -224,15 +224,16 @@ class OptimWrapper:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; the argument stays as it is, whatever training does later.
+        """Load what `state_dict` returned, by name where there are names; it stays as it is, whatever follows.
 
         Raises:
-            ValueError: the param groups do not fit those of the optimizer.
+            ValueError: parameters, param groups or the class of optimizer are others; nothing is loaded then.
         """
         state = dict(state_dict)
         accumulation = state.pop("accumulation", None)
         self._finish.kernel.load_state_dict(state)
         if accumulation is not None:
+            accumulation = {**accumulation, "grads": in_own_order(self.optimizer, state, accumulation["grads"])}
             self._window.load_state_dict(accumulation, self._params(), self._scale())
         elif self._window.counts.held:  # rolled back: these gradients are of another course
             self.zero_grad()
@@ -245,6 +246,4 @@ class OptimWrapper:
         return 1.0
 
     def _check_parallel(self) -> None:
-        if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
-            raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
-        self._parallel.check(self.accumulative_counts, self._params)
+        self._parallel.check(self.accumulative_counts, self.clip_grad is not None, self._params)

@@ -49,9 +49,11 @@ class ParallelModules:
         fsdp1 = [module for module in self.all or () if isinstance(module, FullyShardedDataParallel)]
         return any(module.sharding_strategy != ShardingStrategy.NO_SHARD for module in fsdp1)
 
-    def check(self, accumulative_counts: int, params: Callable[[], Sequence[Tensor]]) -> None:
+    def check(self, accumulative_counts: int, clips: bool, params: Callable[[], Sequence[Tensor]]) -> None:
         """Raise ConfigError where an update of `accumulative_counts` micro-batches on `params` would go wrong."""
         modules = self.all or ()
+        if clips and self.sharded_by_fsdp1:
+            raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
         static = any(isinstance(each, DistributedDataParallel) and each.static_graph for each in modules)
         if static and accumulative_counts > 1:
             raise ConfigError(
