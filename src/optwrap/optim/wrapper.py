@@ -118,7 +118,7 @@ class OptimWrapper:
             loss: a scalar: the mean over the micro-batch.
             step_kwargs, zero_kwargs: passed to `step` and `zero_grad`.
             weight: over how many items (tokens, pixels, samples) `loss` is a mean. The update's gradient is
-                then the mean over all items of all its micro-batches and processes.
+                then the mean over all items of all its micro-batches and processes; 0/0 over 0 items adds zero.
 
         Raises:
             ValueError: the count passes `max_counts`, or some micro-batches of a window have a weight.
