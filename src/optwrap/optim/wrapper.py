@@ -53,7 +53,8 @@ class OptimWrapper:
         self._window = AccumulationWindow(accumulative_counts)
         self._parallel = ParallelModules()
         self._steps = StepCounts()
-        self._finish = Finish(optimizer)
+        self._finish = Finish(optimizer, accumulates=accumulative_counts > 1)
+        self._finish.check(self.clip_grad)
 
     @property
     def optimizer(self) -> Optimizer:
