@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
 from optwrap.optim.assignment.table import Assignment
+from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.parallel.sync import ParallelModules, averaged, no_sync, set_fsdp2_sync
 from optwrap.optim.step.clip import parse_clip_grad
 from optwrap.optim.step.direct import zero_grad
@@ -16,12 +17,13 @@ from optwrap.optim.step.finish import Finish
 from optwrap.optim.step.layout import params_of
 from optwrap.optim.step.loading import in_own_order
 from optwrap.optim.window.accumulation import AccumulationWindow, Weight
+from optwrap.optim.window.counters import Counters
 from optwrap.optim.window.counts import StepCounts
 
 Kwargs = Mapping[str, Any] | None
 
 
-class OptimWrapper:
+class OptimWrapper(Counters):
     """An optimizer with gradient accumulation and clipping behind `update_params(loss)`.
 
     Args:
@@ -51,7 +53,7 @@ class OptimWrapper:
         self.assignments: list[Assignment] = []  # of each parameter, where a constructor built the wrapper
         self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
         self._window = AccumulationWindow(accumulative_counts)
-        self._parallel = ParallelModules()
+        self._parallel = ParallelModules(Untrained([optimizer]))
         self._steps = StepCounts()
         self._finish = Finish(optimizer, accumulates=accumulative_counts > 1)
         self._finish.check(self.clip_grad)
@@ -60,46 +62,6 @@ class OptimWrapper:
     def optimizer(self) -> Optimizer:
         """The optimizer."""
         return self._finish.kernel.optimizer
-
-    @property
-    def accumulative_counts(self) -> int:
-        """Micro-batches that make an update."""
-        return self._window.counts.accumulative_counts
-
-    @property
-    def inner_count(self) -> int:
-        """Micro-batches so far."""
-        return self._window.counts.done
-
-    @property
-    def max_counts(self) -> int | None:
-        """Micro-batches of the whole run; None where unknown."""
-        return self._window.counts.maximum
-
-    @property
-    def updates(self) -> int:
-        """Optimizer steps made. With loss scaling on CUDA this waits for the device, `updates_so_far` does not."""
-        self._steps.settle()
-        return self._steps.made
-
-    @updates.setter
-    def updates(self, count: int) -> None:
-        self._steps.made = count
-
-    @property
-    def skipped_steps(self) -> int:
-        """Optimizer steps dropped because of an overflow; waits as `updates` does."""
-        self._steps.settle()
-        return self._steps.skipped
-
-    @skipped_steps.setter
-    def skipped_steps(self, count: int) -> None:
-        self._steps.skipped = count
-
-    @property
-    def updates_so_far(self) -> int:
-        """Updates, without waiting: a few of the latest may turn out to be skipped steps."""
-        return self._steps.made
 
     @property
     def last_grad_norm(self) -> Tensor | None:
@@ -169,13 +131,20 @@ class OptimWrapper:
         self._window.clear()
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Run the forward pass of `model` inside; holds back gradient averaging between updates."""
+        """Run the forward pass of `model` inside; holds back gradient averaging between updates.
+
+        A model that is new here is searched for trainable parameters in no param group: a warning names them.
+        """
         modules = self._parallel.see(model)
         if not modules:
             return nullcontext()
         self._check_parallel()
         set_fsdp2_sync(modules, sync := self.should_sync())
         return no_sync(() if sync else modules)
+
+    def train_beside(self, untrained: Untrained) -> None:
+        """Let `untrained` decide which parameters of a model nobody trains: it knows of other wrappers' too."""
+        self._parallel.untrained = untrained
 
     def should_update(self) -> bool:
         """Whether the micro-batches so far end a window."""

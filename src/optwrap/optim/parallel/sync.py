@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, Shardin
 from torch.nn.parallel import DistributedDataParallel
 
 from optwrap.errors import ConfigError
+from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.parallel.sharding import is_sharded
 
 
@@ -24,10 +25,11 @@ def parallel_modules(model: nn.Module) -> list[nn.Module]:
 class ParallelModules:
     """The data-parallel modules of every model that a wrapper has seen: a GAN's has several.
 
-    `all` is None until a model was seen, and empty where none is data-parallel.
+    `all` is None until a model was seen, and empty where none is data-parallel. `untrained` looks at each one too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, untrained: Untrained) -> None:
+        self.untrained = untrained
         self.all: list[nn.Module] | None = None
         self._of_model: dict[nn.Module, list[nn.Module]] = {}
 
@@ -39,6 +41,7 @@ class ParallelModules:
 
     def look_again(self, model: nn.Module) -> None:
         """Search `model` anew: fully_shard changes a module in place."""
+        self.untrained.look(model)
         self._of_model[model] = found = parallel_modules(model)
         known = self.all or []
         self.all = known + [module for module in found if module not in known]
