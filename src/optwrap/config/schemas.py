@@ -129,7 +129,7 @@ class HybridOptimWrapperConfig(OptimWrapperConfig):
     hidden_optimizer: Any = MISSING
     """The optimizer of hidden matrices: `_target_` and its arguments, less the parameters."""
     head: list[str] | None = None
-    """Parts of the names of the head, which `optimizer` takes; null: the last linear layer."""
+    """Parts of the names of the head, which `optimizer` takes; null: found by ties, use and names."""
 
 
 @dataclass

@@ -47,7 +47,7 @@ def find_blocks(model: nn.Module) -> list[str]:
             branches inside a layer), whose order only the user knows; the message shows the names it saw.
     """
     modules = submodules(model)
-    children = _children(modules)
+    children = children_of(modules)
     containers = _containers("", modules, children)
     if not containers:
         raise ConfigError(
@@ -84,7 +84,7 @@ def expand_blocks(model: nn.Module, prefixes: Sequence[str], key: str = KEY) -> 
 
 def _expand(prefix: str, modules: Mapping[str, nn.Module], key: str) -> list[str]:
     path = prefix.removesuffix(".*")
-    children = _children(modules)
+    children = children_of(modules)
     if path not in modules:
         raise ConfigError(
             f"{key}.blocks: {prefix!r} names no module of the model.{did_you_mean(path, modules)} "
@@ -97,7 +97,7 @@ def _expand(prefix: str, modules: Mapping[str, nn.Module], key: str) -> list[str
     return blocks
 
 
-def _children(modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:
+def children_of(modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:
     """Return the full names of each module's children."""
     children: dict[str, list[str]] = {}
     for name in modules:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import plain
+from optwrap.optim.assignment.head import embedding_weights, head_layers
 from optwrap.optim.assignment.params import NamedParam, walk
 from optwrap.optim.assignment.paramwise import ParamwiseRules
 from optwrap.optim.assignment.rules import assign, check_matches
@@ -90,15 +91,15 @@ class HybridOptimizer(Optimizer):
 class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Builds one wrapper around two optimizers: `hidden_optimizer` for hidden matrices, `optimizer` for the rest.
 
-    Hidden matrices are the two-dimensional weights of layers, other than embeddings and the head; the head is the
-    last linear layer of the model, or what `head` lists (parts of names). One backward pass, one accumulation
-    count, one clip norm over all. `paramwise_cfg` applies to both, each with its own base values.
+    Hidden matrices are the two-dimensional weights of layers, other than embeddings and the head, under whatever
+    name; the head is what `head` lists (parts of names), or is found (see `head_layers`). One backward pass, one
+    accumulation count, one clip norm over all. `paramwise_cfg` applies to both, each with its own base values.
 
     Source: Jordan et al., Muon, 2024, for the split.
 
     Raises:
-        ConfigError: `hidden_optimizer` is missing, a part in `head` matches no name, or one of the two optimizers
-            gets no parameter.
+        ConfigError: `hidden_optimizer` is missing, a part in `head` matches no name, the head is not clear, or one
+            of the two optimizers gets no parameter.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ def hidden_matrices(model: nn.Module, head: Sequence[str] = ()) -> list[NamedPar
     Tokens and positions that a model holds as bare parameters are none, nor are the gains of weight_norm.
 
     Raises:
-        ConfigError: a part in `head` matches no name.
+        ConfigError: a part in `head` matches no name, or the head is not clear.
 
     >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9))
     >>> [param.name for param in hidden_matrices(model)]
@@ -183,23 +184,23 @@ def hidden_matrices(model: nn.Module, head: Sequence[str] = ()) -> list[NamedPar
     """
     params = walk(model)
     for part in head:
-        if not any(part in param.name for param in params):
+        if not any(_is_called(param, part) for param in params):
             names = (param.name.rpartition(".")[0] or param.name for param in params)
             raise ConfigError(f"optim_wrapper.head: {part!r} matches no parameter.{did_you_mean(part, names)}")
-    matrices = [param for param in params if _is_weight_matrix(param)]
+    embeddings = embedding_weights(model)
+    matrices = [param for param in params if _is_weight_matrix(param) and id(param.tensor) not in embeddings]
     if head:
-        return [param for param in matrices if not any(part in param.name for part in head)]
-    # Not by name: the head's may be that of the embedding, which it is tied to.
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    of_head = {id(param) for module in linear[-1:] for param in module.parameters()}
+        return [param for param in matrices if not any(_is_called(param, part) for part in head)]
+    of_head = {id(param) for layer in head_layers(model) for param in layer.parameters()}
     return [param for param in matrices if id(param.tensor) not in of_head]
 
 
+def _is_called(param: NamedParam, part: str) -> bool:
+    return any(part in name for name in (param.name, *param.aliases))
+
+
 def _is_weight_matrix(param: NamedParam) -> bool:
-    is_matrix = param.tensor.ndim == 2 and min(param.tensor.shape) > 1
-    return (
-        is_matrix and "weight" in param.attribute and not isinstance(param.owner, nn.Embedding | nn.EmbeddingBag)
-    )
+    return param.tensor.ndim == 2 and min(param.tensor.shape) > 1 and "weight" in param.attribute
 
 
 def _key(part: str) -> str:

@@ -8,7 +8,8 @@ from torch import nn
 
 from optwrap.errors import ConfigError
 from optwrap.optim.assignment.blocks import expand_blocks, find_blocks, layer_ids
-from optwrap.optim.assignment.params import walk
+from optwrap.optim.assignment.head import is_named_head
+from optwrap.optim.assignment.params import NamedParam, unwrap, walk
 from optwrap.optim.assignment.paramwise import KEY
 from optwrap.optim.assignment.rules import check_duplicates
 from optwrap.optim.assignment.table import Assignment
@@ -25,8 +26,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         decay_by: 'depth' (each level of module nesting multiplies) or 'block' (the stem lowest, block i of n
             `factor ** (n + 1 - i)`, what follows the last block 1).
         blocks: for 'block', prefixes of the blocks in their order (`encoder.layer.*`: every child); found where
-            left out. `head`: prefixes that count as head wherever the model defines them.
-        no_decay_1d: no weight decay on one-dimensional parameters.
+            left out. `head`: prefixes that count as head wherever the model defines them, as do modules that are
+            named so (`head`, `classifier`, `fc`, ...) and single numbers of the model itself (`logit_scale`).
+        no_decay_1d: no weight decay on one-dimensional parameters, nor on those that the model's own
+            `no_weight_decay()` names, as timm's models have it.
 
     Source: Bao et al., BEiT, 2022; Clark et al., ELECTRA, 2020.
 
@@ -65,14 +68,40 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         params = walk(model)
         if not self.paramwise_cfg.get("bypass_duplicate"):
             check_duplicates(params)
-        exponents = self._exponents(model, [param.name for param in params])
+        if self.no_decay_1d:
+            assignments = _spared(assignments, _named_by(model))
+        exponents = self._exponents(model, params)
         return [_scaled(each, self.decay_factor, exponents[each.name]) for each in assignments]
 
-    def _exponents(self, model: nn.Module, names: Sequence[str]) -> dict[str, int]:
+    def _exponents(self, model: nn.Module, params: Sequence[NamedParam]) -> dict[str, int]:
+        names = [param.name for param in params]
         if self.decay_by == "depth":
             return {name: name.count(".") for name in names}
         blocks = expand_blocks(model, self.blocks) if self.blocks else find_blocks(model)
-        return {name: len(blocks) + 1 - layer for name, layer in layer_ids(names, blocks, self.head).items()}
+        ids = layer_ids(names, blocks, self.head)
+        # What stands before the blocks is the stem, unless it says that it is not.
+        ids |= {param.name: len(blocks) + 1 for param in params if ids[param.name] == 0 and _is_of_head(param)}
+        return {name: len(blocks) + 1 - layer for name, layer in ids.items()}
+
+
+def _is_of_head(param: NamedParam) -> bool:
+    *modules, _ = param.name.split(".")
+    return any(map(is_named_head, modules)) if modules else param.tensor.numel() == 1
+
+
+def _named_by(model: nn.Module) -> set[str]:
+    method = getattr(unwrap(model), "no_weight_decay", None)
+    return set(method()) if callable(method) else set()
+
+
+def _spared(assignments: Sequence[Assignment], names: set[str]) -> list[Assignment]:
+    """Return the assignments, without weight decay on what the model names; a custom key decides alone."""
+    return [
+        replace(each, options={**each.options, "weight_decay": 0.0}, rule="no_weight_decay()")
+        if each.name in names and each.options.get("weight_decay") and not each.rule.startswith("custom_keys")
+        else each
+        for each in assignments
+    ]
 
 
 def _scaled(assignment: Assignment, factor: float, exponent: int) -> Assignment:

@@ -69,6 +69,27 @@ def test_bare_parameters_gains_and_a_tied_head_are_no_hidden_matrices():
     }
 
 
+@pytest.mark.parametrize("first", ["embedding", "head"])
+def test_a_tied_weight_is_the_embeddings_whichever_is_defined_first(first):
+    second = "head" if first == "embedding" else "embedding"
+    layers = {"embedding": nn.Embedding(5, 4), "head": nn.Linear(4, 5)}
+    model = nn.ModuleDict({first: layers[first], "hidden": nn.Linear(4, 4), second: layers[second]})
+    model["head"].weight = model["embedding"].weight
+    assert [param.name for param in hidden_matrices(model)] == ["hidden.weight"]
+    assert [param.name for param in hidden_matrices(model, ["head"])] == ["hidden.weight"]
+    assert [param.name for param in hidden_matrices(model, ["hidden", "embedding"])] == []
+
+
+def test_a_head_that_is_defined_first_leaves_the_last_matrix_of_the_body_to_muon():
+    class Body(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.stem, self.last = nn.Linear(4, 3), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    rules = {a.name: a.rule.partition(":")[0] for a in build(Body()).assignments}
+    assert {name for name, rule in rules.items() if rule == "Muon"} == {"stem.weight", "last.weight"}
+
+
 def test_a_key_may_match_frozen_parameters_of_one_and_trainable_ones_of_the_other():
     model = Small()
     model.hidden1.weight.requires_grad_(False)

@@ -88,6 +88,39 @@ def test_any_other_model_by_a_list_of_prefixes():
     assert by_module == pytest.approx({"head": 1.0, "stem": 0.75**3, "first": 0.75**2, "second": 0.75})
 
 
+class Clip(nn.Module):
+    """A head and a scale that are defined first, tokens and positions, blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit_scale = nn.Parameter(torch.ones(()))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 3, 2))
+        self.head = nn.Linear(2, 4)
+        self.fc_norm = nn.LayerNorm(2)
+        self.patch = nn.Linear(2, 2)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)) for _ in range(2))
+
+    def no_weight_decay(self):
+        return {"pos_embed", "head.weight"}
+
+
+def test_a_head_and_a_scale_that_are_defined_first_are_no_stem():
+    got = options(Clip(), head=["fc_norm"])
+    expected = {
+        "logit_scale": 1, "head.weight": 1, "head.bias": 1, "fc_norm.weight": 1,
+        "pos_embed": 0.75**3, "patch.weight": 0.75**3, "blocks.0.0.weight": 0.75**2, "blocks.1.1.bias": 0.75,
+    }  # fmt: skip
+    assert {name: got[name] for name in expected} == pytest.approx(expected)
+
+
+def test_no_decay_1d_spares_what_the_model_names():
+    keys = {"custom_keys": {"head": {"decay_mult": 2}}}
+    for cfg, head in (({}, 0.0), (keys, 0.1)):
+        decay = options(nn.DataParallel(Clip()), "weight_decay", no_decay_1d=True, **cfg)
+        assert (decay["pos_embed"], decay["head.weight"], decay["patch.weight"]) == (0.0, head, 0.05)
+    assert options(Clip(), "weight_decay")["pos_embed"] == 0.05
+
+
 def test_a_star_means_every_child():
     got = options(Unusual(), blocks=["first", "second.*"], head=["head"])
     assert got["second.0.weight"] == pytest.approx(0.75**2)

@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import get_model
+
+from optwrap.errors import ConfigError
+from optwrap.optim.assignment.head import head_layers
+
+
+def names_of(model):
+    """Return the names of the head's layers."""
+    names = {id(module): name for name, module in model.named_modules()}
+    return [names[id(layer)] for layer in head_layers(model)]
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn, self.fc = nn.MultiheadAttention(4, 2), nn.Linear(4, 4)
+
+
+class Gpt(nn.Module):
+    """A language model whose parts are defined in any order; its head may be tied, and there may be none."""
+
+    def __init__(self, order, head="lm_head", tied=False):
+        super().__init__()
+        parts = {
+            "embed": lambda: nn.Embedding(9, 4),
+            "blocks": lambda: nn.ModuleList(Block() for _ in range(2)),
+            "project": lambda: nn.Linear(4, 4, bias=False),
+            "head": lambda: nn.Linear(4, 9, bias=False),
+        }
+        for part in order:
+            self.add_module(head if part == "head" else part, parts[part]())
+        if tied:
+            getattr(self, head).weight = self.embed.weight
+
+
+@pytest.mark.parametrize(
+    "order", [("head", "embed", "blocks"), ("embed", "blocks", "head"), ("head", "blocks", "embed")]
+)
+@pytest.mark.parametrize("head", ["lm_head", "readout"])
+def test_the_one_outside_the_blocks_is_the_head_wherever_it_is_defined(order, head):
+    assert names_of(Gpt(order, head)) == [head]
+
+
+@pytest.mark.parametrize("order", [("head", "project", "embed"), ("embed", "head", "blocks", "project")])
+def test_of_several_the_tied_one_is_the_head_else_the_one_that_is_named_so(order):
+    assert names_of(Gpt(order, "readout", tied=True)) == ["readout"]
+    assert names_of(Gpt(order, "lm_head")) == ["lm_head"]
+
+
+def test_a_model_of_blocks_alone_has_no_head():
+    assert names_of(Gpt(("embed", "blocks"))) == []
+
+
+def test_inside_a_sequential_the_last_comes_last():
+    hidden = [nn.Sequential(nn.Linear(4, 8), nn.ReLU()), nn.Sequential(nn.Linear(8, 8), nn.ReLU())]
+    assert names_of(nn.Sequential(*hidden, nn.Sequential(nn.Linear(8, 3), nn.Flatten()))) == ["2.0"]
+
+
+def test_a_layer_with_two_names_is_one():
+    model = nn.ModuleDict({"first": nn.Linear(4, 4)})
+    model["second"] = model["first"]
+    assert len(head_layers(model)) == 1
+
+
+def test_an_unclear_head_is_an_error_that_shows_what_to_write():
+    model = nn.ModuleDict({"l1": nn.Linear(4, 4), "l2": nn.Linear(4, 3)})
+    with pytest.raises(ConfigError, match=r"not clear: l1, l2\. .*optim_wrapper\.head=\[l2\]"):
+        head_layers(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("vit_b_16", ["heads.head"]),
+        ("swin_t", ["head"]),
+        ("convnext_tiny", ["classifier.2"]),
+        ("resnet18", ["fc"]),
+        ("vgg11", ["classifier.6"]),
+        ("squeezenet1_0", []),
+    ],
+)
+def test_torchvisions_models_have_the_head_that_they_name(name, head):
+    with torch.device("meta"):
+        model = get_model(name)
+    assert names_of(model) == head
