@@ -118,6 +118,9 @@ _DECAY_RULES: tuple[_Rule, ...] = (
 )
 
 
+TYPE_RULES: tuple[_Rule, ...] = (*_LR_RULES, *_DECAY_RULES)
+
+
 def _that_are_set(table: Sequence[_Rule], rules: ParamwiseRules) -> list[_Rule]:
     return [(name, applies) for name, applies in table if getattr(rules, name) is not None]
 

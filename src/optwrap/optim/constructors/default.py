@@ -15,6 +15,7 @@ from optwrap.optim.assignment.params import NamedParam, walk
 from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules
 from optwrap.optim.assignment.rules import assign
 from optwrap.optim.assignment.table import Assignment, param_groups
+from optwrap.optim.assignment.type_matches import check_types
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
@@ -120,7 +121,10 @@ class DefaultOptimWrapperConstructor:
                 f"{KEY}.{name}={factor!r}: the optimizer has no weight decay to multiply. Set "
                 "optim_wrapper.optimizer.weight_decay, or remove the factor."
             )
-        return assign(walk(model), base, rules)
+        params = walk(model)
+        assignments = assign(params, base, rules)
+        check_types(params, rules, assignments)
+        return assignments
 
     def build_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Build the configured optimizer, `groups` as its first argument whatever that is called."""

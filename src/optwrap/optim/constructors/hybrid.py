@@ -15,6 +15,7 @@ from optwrap.optim.assignment.params import NamedParam, walk
 from optwrap.optim.assignment.paramwise import ParamwiseRules
 from optwrap.optim.assignment.rules import assign, check_matches
 from optwrap.optim.assignment.table import Assignment, param_groups
+from optwrap.optim.assignment.type_matches import check_types
 from optwrap.optim.constructors.default import DefaultOptimWrapperConstructor, build_optimizer, check_trainable
 from optwrap.optim.step.fused import FusedKernel
 from optwrap.optim.wrapper import OptimWrapper
@@ -125,6 +126,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         check_trainable(params)
         rules = ParamwiseRules.from_config(self.paramwise_cfg)
         check_matches(params, rules)
+        check_types(params, rules)
         hidden = {param.name for param in self.hidden(model)}
         parts = {
             "hidden": [param for param in params if param.name in hidden],

@@ -1,0 +1,82 @@
+"""Whether the type rules of `paramwise_cfg` match what they are meant for."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from optwrap.errors import ConfigError
+from optwrap.optim.assignment.kinds import is_norm
+from optwrap.optim.assignment.params import NamedParam
+from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules
+from optwrap.optim.assignment.rules import TYPE_RULES
+from optwrap.optim.assignment.table import Assignment
+
+logger = logging.getLogger(__name__)
+
+_WORDS = {  # in the names of classes and parameters that a rule is likely to be meant for
+    "norm_decay_mult": ("norm", "scale", "gamma"),
+    "bias_lr_mult": ("bias", "beta"),
+    "bias_decay_mult": ("bias", "beta"),
+    "dwconv_decay_mult": ("depthwise", "dwconv", "dw_conv"),
+    "dcn_offset_lr_mult": ("offset",),
+    "flat_decay_mult": (),
+}
+
+
+def check_types(
+    params: Sequence[NamedParam], rules: ParamwiseRules, assignments: Sequence[Assignment] = ()
+) -> None:
+    """Look for type rules that match no trainable parameter, and for norm layers that are not known.
+
+    Args:
+        params: those of the model.
+        rules: the rules.
+        assignments: what came of them, if that is known: a rule that decided once needs no second look.
+
+    Raises:
+        ConfigError: a rule matches nothing, though something has a name like it (with `strict: false`, and where
+            nothing has, it is a warning).
+    """
+    trainable = [param for param in params if param.tensor.requires_grad]
+    decided = " + ".join({each.rule for each in assignments}).split(" + ")
+    for name, applies in TYPE_RULES:
+        if getattr(rules, name) is None or name in decided or any(map(applies, trainable)):
+            continue
+        is_frozen = any(map(applies, params))
+        alike = [] if is_frozen else [param for param in trainable if _is_alike(param, _WORDS[name])]
+        what = "only frozen parameters" if is_frozen else "no parameter"
+        message = f"{KEY}.{name}={getattr(rules, name)!r} matches {what}."
+        if alike and rules.strict:
+            raise ConfigError(
+                f"{message} Alike are {_listed(alike)}: name them in {KEY}.custom_keys, remove the rule, or set "
+                f"{KEY}.strict=false for a config that several models share."
+            )
+        logger.warning("%s%s", message, f" Alike are {_listed(alike)}." if alike else "")
+    if rules.norm_decay_mult is not None:
+        _warn_of_unknown_norms(trainable, rules)
+
+
+def _warn_of_unknown_norms(trainable: Sequence[NamedParam], rules: ParamwiseRules) -> None:
+    named = [param for param in trainable if "norm" in type(param.owner).__name__.lower()]
+    unknown = [
+        param for param in named if not is_norm(param) and not any(key in param.name for key in rules.custom_keys)
+    ]
+    known = sum(map(is_norm, trainable))
+    if unknown and known:
+        logger.warning(
+            "%s.norm_decay_mult=%r matches %d parameters, but not %s: name them in %s.custom_keys.",
+            *(KEY, rules.norm_decay_mult, known, _listed(unknown), KEY),
+        )
+
+
+def _is_alike(param: NamedParam, words: Sequence[str]) -> bool:
+    text = f"{type(param.owner).__name__} {param.attribute}".lower()
+    return any(word in text for word in words)
+
+
+def _listed(params: Sequence[NamedParam]) -> str:
+    """Return the classes that own parameters, with how many, and one of their names."""
+    counts = Counter(type(param.owner).__name__ for param in params)
+    names = {type(param.owner).__name__: param.name for param in reversed(params)}
+    shown = [f"{count} of {cls} ({names[cls]!r}{', ...' if count > 1 else ''})" for cls, count in counts.items()]
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} classes more" if len(shown) > 4 else "")
