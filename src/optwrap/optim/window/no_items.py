@@ -12,6 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from optwrap.optim.parallel.sharding import shard_of
 
+# A reentrant checkpoint has a graph of its own, which only its backward pass makes.
+_ENDS = ("AccumulateGrad", "CheckpointFunctionBackward")
+
 
 def without_items(loss: Tensor, weighed: Tensor, weight: float | Tensor) -> list[RemovableHandle]:
     """Let the backward pass of `weighed`, made of `loss`, leave zeros where `weight` is 0; return what undoes it.
@@ -48,14 +51,14 @@ def _masked(grad: Tensor, empty: Tensor) -> Tensor:
 
 
 def _leaves(root: Node | None) -> Iterator[Node]:
-    """Yield the nodes of a graph that add to the gradients of its leaves."""
+    """Yield the nodes of a graph that add to the gradients of leaves."""
     seen = {root}
     nodes = [root]
     while nodes:
         node = nodes.pop()
         if node is None:
             continue
-        if node.name().endswith("AccumulateGrad"):
+        if node.name().endswith(_ENDS):
             yield node
         for following, _ in node.next_functions:
             if following not in seen:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from optwrap.optim.window.no_items import masked
 
@@ -21,3 +22,15 @@ def test_a_choice_on_the_device_zeroes_the_gradients_or_leaves_them(sparse, empt
     grad = embedding.weight.grad
     assert grad.is_sparse is sparse
     assert torch.equal(grad.to_dense() if sparse else grad, expected)
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_checkpointed_layers_get_zeros_too(use_reentrant):
+    first, second = nn.Linear(2, 2), nn.Linear(2, 1)
+    out = checkpoint(second, first(torch.ones(3, 2)), use_reentrant=use_reentrant)
+    loss = out.sum() / torch.tensor(0.0)
+    weighed = loss * torch.tensor(0.0)
+    masked(loss, weighed, torch.tensor(True))
+    weighed.backward()
+    for param in (*first.parameters(), *second.parameters()):
+        assert torch.equal(param.grad, torch.zeros_like(param))
