@@ -133,7 +133,8 @@ class OptimWrapper(Counters):
     def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
         """Run the forward pass of `model` inside; holds back gradient averaging between updates.
 
-        A model that is new here is searched for trainable parameters in no param group: a warning names them.
+        A model that is new here is searched for trainable parameters in no param group, and again at every
+        `state_dict`: a warning names them.
         """
         modules = self._parallel.see(model)
         if not modules:
@@ -188,6 +189,7 @@ class OptimWrapper(Counters):
         """
         if self._window.counts.held and self._parallel.all:
             raise ValueError("Save a data-parallel run after an update (should_update()), not inside a window.")
+        self._parallel.look_for_untrained()
         state = self.optimizer.state_dict()
         if self._window.counts.held:
             state["accumulation"] = self._window.state_dict(self._params(), self._scale())

@@ -46,6 +46,11 @@ class ParallelModules:
         known = self.all or []
         self.all = known + [module for module in found if module not in known]
 
+    def look_for_untrained(self) -> None:
+        """Look at every model that was seen: a layer may have been unfrozen or replaced since."""
+        for model in self._of_model:
+            self.untrained.look(model)
+
     @property
     def sharded_by_fsdp1(self) -> bool:
         """Whether gradients are plain shards, which only FSDP1 itself can reduce over processes."""

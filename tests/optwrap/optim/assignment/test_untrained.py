@@ -57,6 +57,19 @@ def test_an_unfrozen_layer_is_named(caplog):
     assert ": body.weight. Replace" in message
 
 
+def test_a_layer_unfrozen_in_mid_run_is_named_when_the_state_is_saved(caplog):
+    model = net()
+    model["body"].requires_grad_(False)
+    optim_wrapper = build_optim_wrapper(model, CFG)
+    optim_wrapper.initialize_count_status(model, 0, 10)
+    optim_wrapper.update_params(model["head"](torch.ones(1, 2)).sum())
+    model["body"].requires_grad_(True)
+    for _ in range(2):
+        optim_wrapper.state_dict()
+    (message,) = warnings_of(caplog)
+    assert ": body.weight, body.bias. Replace" in message
+
+
 def test_a_layer_that_was_added_to_the_optimizer_is_trained(caplog):
     model = net()
     optim_wrapper = OptimWrapper(SGD(model["body"].parameters(), lr=0.1))
