@@ -17,6 +17,7 @@ from optwrap.optim.parallel.sharded_state import place_state
 _HOW_IT_STEPS = ("fused", "foreach")  # this run's own choice
 _NAMED = "load_named_state_dict, from what named_state_dict returned, starts what is new without state"
 _NOT_OPTIONS = frozenset({"params", "param_names", *_HOW_IT_STEPS})
+_OF_SCHEDULES = ("initial_", "base_", "max_", "min_", "swa_")  # what torch's schedulers note in groups begins so
 
 
 def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
@@ -99,8 +100,9 @@ def _by_name(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> dict[str, A
 
 def _complete_options(optimizer: Optimizer, group: dict[str, Any], own: Mapping[str, Any]) -> None:
     """Take from the optimizer's own group how it steps, and options that the loaded one lacks."""
-    lacking = [name for name in optimizer.defaults if name not in group]
-    foreign = [name for name in group if name not in own and name not in _NOT_OPTIONS]
+    lacking = [name for name in optimizer.defaults if name in own and name not in group]
+    others = [name for name in group if name not in own and name not in _NOT_OPTIONS]
+    foreign = [name for name in others if not name.startswith(_OF_SCHEDULES)]
     if lacking and foreign:
         raise _of_another(optimizer, f"it has {_some(foreign)} and no {_some(lacking)}")
     group.update({name: own[name] for name in (*lacking, *_HOW_IT_STEPS) if name in own})

@@ -6,7 +6,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer, SparseAdam
 
 from optwrap.errors import ConfigError
 from optwrap.optim import (
@@ -191,6 +191,33 @@ def test_an_option_switched_on_starts_with_what_its_state_lacks(optimizer, off, 
         by_hand["head"](by_hand["k"](INPUT).tanh() * by_hand["q"](INPUT)).square().mean().backward()
         plain.step()
     torch.testing.assert_close(weights_of(other), weights_of(by_hand))
+
+
+CLASSES = [
+    each
+    for each in vars(torch.optim).values()
+    if isinstance(each, type) and issubclass(each, Optimizer) and each not in (Optimizer, LBFGS, SparseAdam)
+]
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_a_state_of_an_older_version_saved_under_a_schedule_loads(kind):
+    model = nn.Linear(2, 2, bias=False)
+    first = OptimWrapper(kind(model.parameters(), lr=0.1))
+    first.update_params(model(INPUT).sum())
+    weight = model.weight.detach().clone()
+    results = []
+    for lacking in (None, *(name for name in first.optimizer.defaults if name != "lr")):
+        state = copy.deepcopy(first.state_dict())
+        state["param_groups"][0].update(initial_lr=0.1, max_lr=0.2)
+        state["param_groups"][0].pop(lacking, None)
+        second = OptimWrapper(kind(model.parameters(), lr=0.1))
+        second.load_state_dict(state)
+        with torch.no_grad():
+            model.weight.copy_(weight)
+        second.update_params(model(INPUT).sum())
+        results.append(model.weight.detach().clone())
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 class Master(Optimizer):
