@@ -177,7 +177,7 @@ def test_a_run_whose_micro_batches_fill_no_whole_number_of_windows_loses_none(tr
 
 def test_plateau_schedules_see_the_evaluations(train):
     folder = train(
-        *QUICK, "eval_every=1", "schedule=ReduceLROnPlateau", "schedule.lr.patience=0", "schedule.lr.mode=max",
+        *QUICK, "eval_every=1", "schedule=ReduceLROnPlateau", "schedule.lr.patience=0",
         "schedule.lr.threshold=10", "log_every=1",
     )  # fmt: skip
     lrs = [float(row["lr"]) for row in rows(folder) if row["split"] == "train"]

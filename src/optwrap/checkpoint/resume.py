@@ -122,7 +122,7 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
         anew = parts.load_optimizers(saved.state)
         parts.optim_wrapper.initialize_count_status(parts.model, count, plan.micro_batches)
         changes = list(changed(saved.state["config"], config))
-        _restore_schedule(parts, saved, plan, config)
+        _restore_schedule(parts, saved, config)
         parts.load_task(saved.state)
         if saved.random is not None:  # the run sets it again when it starts; here, to see that it fits
             set_random_state(saved.random, _CPU)
@@ -173,14 +173,12 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "")
             yield f"{prefix}{key}: {old} -> {new}"
 
 
-def _restore_schedule(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]) -> None:
-    """Go on with the saved schedule where this run's is the same, over as many updates; else with a new one."""
+def _restore_schedule(parts: RunParts, saved: Saved, config: Mapping[str, Any]) -> None:
+    """Go on at the place of the saved schedule, or where its updates put another one."""
     before = saved.state["config"]
-    waits_for_metrics = "ReduceLROnPlateau" in str(config.get("schedule"))  # and so knows no length
-    as_long = saved.state["progress"]["updates_planned"] == plan.updates
-    if before.get("schedule") != config.get("schedule") or not (as_long or waits_for_metrics):
+    if before.get("schedule") != config.get("schedule"):
         parts.advance_schedule()
         return
-    parts.load_schedule(saved.state)
     if before.get("optim_wrapper") == config.get("optim_wrapper"):
         parts.load_hyperparameters(saved.state)
+    parts.load_schedule(saved.state)

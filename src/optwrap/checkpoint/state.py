@@ -21,7 +21,7 @@ from optwrap.optim.parallel.sharded_state import full
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.ranks import Ranks
 
-FORMAT = 1
+FORMAT = 2
 _MOST_UPDATES = 1000  # of one wrapper in a micro-batch: a schedule is advanced update by update
 
 
@@ -77,11 +77,11 @@ class RunParts:
         return [name for name, wrapper in wrappers.items() if new.issuperset(_param_names(wrapper, name))]
 
     def load_schedule(self, state: Mapping[str, Any]) -> None:
-        """Put the schedule, which must be the same, where it stood."""
+        """Put the schedule, which must move the same hyperparameters, where it stood."""
         self.schedule.load_state_dict(state["schedule"])
 
     def load_hyperparameters(self, state: Mapping[str, Any]) -> None:
-        """Take all hyperparameters as they stood: a schedule of the lr may move the momentum too (OneCycleLR)."""
+        """Take all hyperparameters as they stood: a task may have changed some that no schedule moves."""
         load_named_options(self.optim_wrapper, state["optim_wrapper"])
 
     def advance_schedule(self) -> None:

@@ -41,7 +41,7 @@ EXTRAS = {  # what offers an option of Hydra's own groups: the extra of pyprojec
     "hydra/launcher/ray": "ray",
     "hydra/sweeper/optuna": "optuna",
 }
-FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "max_lr"})
+FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "total_iters", "max_lr", "mode"})
 """Arguments of schedulers that the run's own length and lr fill in, so that a config may leave them out."""
 
 _CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC})
@@ -93,8 +93,12 @@ def check_complete(cfg: DictConfig, line: CommandLine) -> None:
     """Raise ConfigError if a value that nothing will fill in is missing: before the slow imports."""
     # Plain containers, since OmegaConf.missing_keys would stumble over interpolations of missing values.
     missing = _missing_keys(OmegaConf.to_container(cfg, resolve=False))
-    if unfilled := [key for key in missing if key.rpartition(".")[2] not in FILLED_IN_LATER]:
+    if unfilled := [key for key in missing if not _filled_in_later(key)]:
         raise ConfigError("\n".join(no_value(key, line) for key in unfilled))
+
+
+def _filled_in_later(key: str) -> bool:
+    return key.startswith("schedule.") and key.rpartition(".")[2] in FILLED_IN_LATER
 
 
 def _missing_keys(node: Any, above: str = "") -> Iterator[str]:
