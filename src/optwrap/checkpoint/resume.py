@@ -15,6 +15,7 @@ from optwrap.checkpoint.files import Checkpoints
 from optwrap.checkpoint.state import FORMAT, RunParts
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
+from optwrap.plan.calls import begin
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, Position
 from optwrap.plan.random_state import set_random_state
@@ -120,7 +121,8 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
     count = plan.start.micro_batches
     try:
         anew = parts.load_optimizers(saved.state)
-        parts.optim_wrapper.initialize_count_status(parts.model, count, plan.micro_batches)
+        counted = {name: each["micro_batches"] for name, each in saved.state["counters"].items()}
+        begin(parts.optim_wrapper, parts.model, plan.micro_batches, count, counted)
         changes = list(changed(saved.state["config"], config))
         _restore_schedule(parts, saved, config)
         parts.load_task(saved.state)

@@ -69,6 +69,8 @@ class RunParts:
         most = _MOST_UPDATES * state["progress"]["micro_batches"]
         if any(not 0 <= each["updates"] <= most for each in counters.values()):
             raise ValueError("It counts more updates than its micro-batches can have made.")
+        if any(type(each["micro_batches"]) is not int or each["micro_batches"] < 0 for each in counters.values()):
+            raise ValueError("Its counts of micro-batches are no counts.")
         new = set(load_named_state_dict(self.optim_wrapper, state["optim_wrapper"]).new)
         for name, wrapper in wrappers.items():
             wrapper.updates = counters[name]["updates"]
@@ -98,6 +100,7 @@ class RunParts:
 
 def _counters(wrapper: OptimWrapper) -> dict[str, int | Tensor | None]:
     return {
+        "micro_batches": wrapper.inner_count,
         "updates": wrapper.updates,
         "skipped_steps": wrapper.skipped_steps,
         "last_grad_norm": wrapper.last_grad_norm,

@@ -14,6 +14,7 @@ from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_c
 from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
 from optwrap.optim import Metrics, OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
+from optwrap.plan.calls import begin
 from optwrap.plan.objective import Objective
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
@@ -75,7 +76,7 @@ def set_course(
     finished = finished_value(folder, saved, plan, cfg.objective, ranks)
     judged = Metrics(objective.directions, objective.metric)
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
-    optim_wrapper.initialize_count_status(model, 0, plan.micro_batches)
+    begin(optim_wrapper, model, plan.micro_batches)
     parts, config = RunParts(model, optim_wrapper, schedule, task), plain_config(cfg)
     if saved is not None and finished is None:
         restore(parts, saved, plan, config)

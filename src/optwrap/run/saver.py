@@ -16,6 +16,7 @@ from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.optim import load_named_state_dict
 from optwrap.optim.wrapper_dict import named_wrappers
+from optwrap.plan.calls import CallCheck, begin
 from optwrap.plan.random_state import get_random_state, set_random_state
 from optwrap.program.interruption import Interrupted
 from optwrap.record.recorder import Recorder
@@ -41,6 +42,7 @@ class Saver:
         if switches["sharded"]:
             self._shards = ShardSaver(course.checkpoints, self._ranks, switches["asynchronous"])
         wrappers = named_wrappers(course.parts.optim_wrapper)
+        self._check_calls = CallCheck(wrappers)
         self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back, self._ranks)
 
     def __enter__(self) -> Self:
@@ -58,7 +60,8 @@ class Saver:
                 self._shards.poll()
 
     def step(self, stats: Mapping[str, Tensor], count: int) -> None:
-        """Watch the numbers of micro-batch `count`; finish a checkpoint whose shards are written by now."""
+        """Watch micro-batch `count`, its numbers and calls; finish a checkpoint whose shards are written."""
+        self._check_calls(count)
         self.watch.step(stats, count)
         if self._shards is not None:
             self._shards.poll()
@@ -138,4 +141,4 @@ class Saver:
         load_named_state_dict(optim_wrapper, saved.state["optim_wrapper"])
         for wrapper in named_wrappers(optim_wrapper).values():
             wrapper.zero_grad()  # what the checkpoint held of a window is of another place
-        optim_wrapper.initialize_count_status(self._parts.model, count, self._plan.micro_batches)
+        begin(optim_wrapper, self._parts.model, self._plan.micro_batches, count)

@@ -1,6 +1,7 @@
 """From (model, config) to a wrapper: the default constructor and `build_optim_wrapper`."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,9 +26,9 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
     Args:
         model: the plain model, or one in DDP, `torch.compile` or checkpoint wrappers.
         cfg: a dict or DictConfig with `optimizer: {_target_, ...}` and, each optional, `_target_` of the wrapper
-            (OptimWrapper), its arguments, `paramwise_cfg` and `constructor` (DefaultOptimWrapperConstructor):
-            a class called with (optim_wrapper_cfg, paramwise_cfg), then with the model, or a function called
-            with (model, optim_wrapper_cfg, paramwise_cfg).
+            (OptimWrapper), its arguments, `calls_per_batch`, `paramwise_cfg` and `constructor`
+            (DefaultOptimWrapperConstructor): a class called with (optim_wrapper_cfg, paramwise_cfg), then with
+            the model, or a function called with (model, optim_wrapper_cfg, paramwise_cfg).
 
     Raises:
         ConfigError: the config does not fit; the message names the key, the value and the remedy.
@@ -39,6 +40,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
     cfg = plain(cfg, "optim_wrapper")
     paramwise_cfg = cfg.pop("paramwise_cfg", None)
     constructor = _constructor(cfg.pop("constructor", None))
+    calls_per_batch = _calls_per_batch(cfg.pop("calls_per_batch", 1))
     if inspect.isclass(getattr(constructor, "func", constructor)):
         wrapper = constructor(cfg, paramwise_cfg)(model)
     else:
@@ -49,7 +51,22 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
             "an OptimWrapperDict."
         )
     _complete(wrapper, model)
+    if isinstance(wrapper, OptimWrapper):
+        wrapper.calls_per_batch = calls_per_batch
+    elif calls_per_batch != 1:
+        raise ConfigError(
+            f"optim_wrapper.calls_per_batch={calls_per_batch:g}: several wrappers do not share it. Give it below "
+            f"the wrapper that it is for, such as optim_wrapper.{next(iter(wrapper))}.calls_per_batch."
+        )
     return wrapper
+
+
+def _calls_per_batch(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(
+            f"optim_wrapper.calls_per_batch={value!r}: it is a number above 0, 2 or 0.2 (every fifth batch)."
+        )
+    return float(value)
 
 
 def _complete(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:

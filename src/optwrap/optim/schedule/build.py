@@ -10,6 +10,7 @@ from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import plain
 from optwrap.optim.schedule.factories import UNSET, is_plateau, parts_of, scheduler_factory
 from optwrap.optim.schedule.schedule import Schedule, ScheduleDict
+from optwrap.optim.window.counts import calls_in
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
@@ -59,7 +60,7 @@ def build_schedule(
 def _schedule(
     optim_wrapper: OptimWrapper, entries: Mapping[str, Any], key: str, micro_batches: int, metrics: Metrics
 ) -> Schedule:
-    counts = optim_wrapper.max_counts or micro_batches
+    counts = optim_wrapper.max_counts or calls_in(micro_batches, optim_wrapper.calls_per_batch)
     total_updates = -(-counts // optim_wrapper.accumulative_counts)
     factories, followed = {}, {}
     for name, item in entries.items():
