@@ -61,6 +61,8 @@ class AmpOptimWrapper(OptimWrapper):
                 )
             scaler = GradScaler(self.device_type, **_scaler_arguments(loss_scale))
             self._finish.scaling = LossScaling(scaler, self.static_scale)
+            self._finish.scaling.check_dtypes(self._params())
+            self._finish.check(self.clip_grad)
 
     @property
     def loss_scaler(self) -> GradScaler | None:

@@ -7,21 +7,23 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optwrap.errors import ConfigError
 from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
 from optwrap.optim.assignment.table import Assignment
+from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.parallel.sync import ParallelModules, averaged, no_sync, set_fsdp2_sync
 from optwrap.optim.step.clip import parse_clip_grad
 from optwrap.optim.step.direct import zero_grad
 from optwrap.optim.step.finish import Finish
 from optwrap.optim.step.layout import params_of
+from optwrap.optim.step.loading import in_own_order
 from optwrap.optim.window.accumulation import AccumulationWindow, Weight
+from optwrap.optim.window.counters import Counters
 from optwrap.optim.window.counts import StepCounts
 
 Kwargs = Mapping[str, Any] | None
 
 
-class OptimWrapper:
+class OptimWrapper(Counters):
     """An optimizer with gradient accumulation and clipping behind `update_params(loss)`.
 
     Args:
@@ -52,54 +54,15 @@ class OptimWrapper:
         self.calls_per_batch = 1.0  # of update_params, for a batch of data: what a run's length is planned by
         self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
         self._window = AccumulationWindow(accumulative_counts)
-        self._parallel = ParallelModules()
+        self._parallel = ParallelModules(Untrained([optimizer]))
         self._steps = StepCounts()
-        self._finish = Finish(optimizer)
+        self._finish = Finish(optimizer, accumulates=accumulative_counts > 1)
+        self._finish.check(self.clip_grad)
 
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer."""
         return self._finish.kernel.optimizer
-
-    @property
-    def accumulative_counts(self) -> int:
-        """Micro-batches that make an update."""
-        return self._window.counts.accumulative_counts
-
-    @property
-    def inner_count(self) -> int:
-        """Micro-batches so far."""
-        return self._window.counts.done
-
-    @property
-    def max_counts(self) -> int | None:
-        """Micro-batches of the whole run; None where unknown."""
-        return self._window.counts.maximum
-
-    @property
-    def updates(self) -> int:
-        """Optimizer steps made. With loss scaling on CUDA this waits for the device, `updates_so_far` does not."""
-        self._steps.settle()
-        return self._steps.made
-
-    @updates.setter
-    def updates(self, count: int) -> None:
-        self._steps.made = count
-
-    @property
-    def skipped_steps(self) -> int:
-        """Optimizer steps dropped because of an overflow; waits as `updates` does."""
-        self._steps.settle()
-        return self._steps.skipped
-
-    @skipped_steps.setter
-    def skipped_steps(self, count: int) -> None:
-        self._steps.skipped = count
-
-    @property
-    def updates_so_far(self) -> int:
-        """Updates, without waiting: a few of the latest may turn out to be skipped steps."""
-        return self._steps.made
 
     @property
     def last_grad_norm(self) -> Tensor | None:
@@ -119,7 +82,7 @@ class OptimWrapper:
             loss: a scalar: the mean over the micro-batch.
             step_kwargs, zero_kwargs: passed to `step` and `zero_grad`.
             weight: over how many items (tokens, pixels, samples) `loss` is a mean. The update's gradient is
-                then the mean over all items of all its micro-batches and processes.
+                then the mean over all items of all its micro-batches and processes; 0/0 over 0 items adds zero.
 
         Raises:
             ValueError: the count passes `max_counts`, or some micro-batches of a window have a weight.
@@ -169,13 +132,20 @@ class OptimWrapper:
         self._window.clear()
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Run the forward pass of `model` inside; holds back gradient averaging between updates."""
+        """Run the forward pass of `model` inside; holds back gradient averaging between updates.
+
+        A model that is new here is searched for trainable parameters in no param group: a warning names them.
+        """
         modules = self._parallel.see(model)
         if not modules:
             return nullcontext()
         self._check_parallel()
         set_fsdp2_sync(modules, sync := self.should_sync())
         return no_sync(() if sync else modules)
+
+    def train_beside(self, untrained: Untrained) -> None:
+        """Let `untrained` decide which parameters of a model nobody trains: it knows of other wrappers' too."""
+        self._parallel.untrained = untrained
 
     def should_update(self) -> bool:
         """Whether the micro-batches so far end a window."""
@@ -225,15 +195,16 @@ class OptimWrapper:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; the argument stays as it is, whatever training does later.
+        """Load what `state_dict` returned, by name where there are names; it stays as it is, whatever follows.
 
         Raises:
-            ValueError: the param groups do not fit those of the optimizer.
+            ValueError: parameters, param groups or the class of optimizer are others; nothing is loaded then.
         """
         state = dict(state_dict)
         accumulation = state.pop("accumulation", None)
         self._finish.kernel.load_state_dict(state)
         if accumulation is not None:
+            accumulation = {**accumulation, "grads": in_own_order(self.optimizer, state, accumulation["grads"])}
             self._window.load_state_dict(accumulation, self._params(), self._scale())
         elif self._window.counts.held:  # rolled back: these gradients are of another course
             self.zero_grad()
@@ -246,6 +217,4 @@ class OptimWrapper:
         return 1.0
 
     def _check_parallel(self) -> None:
-        if self.clip_grad is not None and self._parallel.sharded_by_fsdp1:
-            raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
-        self._parallel.check(self.accumulative_counts, self._params)
+        self._parallel.check(self.accumulative_counts, self.clip_grad is not None, self._params)

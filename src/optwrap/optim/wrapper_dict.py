@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from torch import nn
 
 from optwrap.errors import ConfigError
+from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.wrapper import OptimWrapper
 
 _TRAINING = ("update_params", "backward", "step", "zero_grad", "optim_context", "scale_loss", "should_update")
@@ -33,6 +34,9 @@ class OptimWrapperDict(Mapping[str, OptimWrapper]):
             if not isinstance(wrapper, OptimWrapper):
                 raise TypeError(f"{name!r} must be an OptimWrapper, not {type(wrapper).__name__}.")
         self._wrappers = dict(wrappers)
+        untrained = Untrained([wrapper.optimizer for wrapper in wrappers.values()])
+        for wrapper in wrappers.values():
+            wrapper.train_beside(untrained)
 
     def __getitem__(self, name: str) -> OptimWrapper:
         if name not in self._wrappers:

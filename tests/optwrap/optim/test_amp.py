@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -6,6 +8,8 @@ from torch.optim import SGD, AdamW
 
 from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper
+from optwrap.optim.step import finish
+from optwrap.optim.step.one_pass import OnePass
 
 SGD_ARGS = {"lr": 0.1, "momentum": 0.9}
 
@@ -281,3 +285,50 @@ def test_the_default_dtype_is_of_no_concern(dtype):
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(weight.detach(), torch.full((3,), 1 - 0.3 / 3**0.5))
+
+
+@pytest.mark.parametrize("then", [float("nan"), 1.0])
+@pytest.mark.parametrize("where", ["host", "device", "plain loop"])
+def test_a_scale_halved_to_nothing_skips_on_and_says_so_once(where, then, monkeypatch, caplog):
+    if where == "device":
+        monkeypatch.setattr(finish, "OnePass", functools.partial(OnePass, on_host=False))
+    weight = nn.Parameter(torch.ones(3))
+    fused = False if where == "plain loop" else None
+    wrapper = AmpOptimWrapper(SGD([weight], lr=0.1, fused=fused), clip_grad={"max_norm": 1.0}, dtype="float16")
+    scaler = torch.amp.GradScaler("cpu")
+    for factor in [float("nan")] * 180 + [then] * 5:  # torch's scale is 0 after 165
+        wrapper.update_params(weight.sum() * factor)
+        scaler.scale(weight)
+        scaler._per_optimizer_states[0]["found_inf_per_device"] = {weight.device: torch.ones(())}
+        scaler.update()
+        assert wrapper.loss_scaler.get_scale() == scaler.get_scale()
+    assert wrapper.loss_scaler.get_scale() == 0
+    assert (wrapper.updates, wrapper.skipped_steps) == (0, 185)
+    assert torch.equal(weight.detach(), torch.ones(3))
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["40 steps in a row were skipped"]
+    assert "optim_wrapper.loss_scale" in caplog.text
+    assert "optim_wrapper.dtype=bfloat16" in caplog.text
+
+
+def test_a_window_saved_at_a_scale_of_nothing_goes_on_in_a_plain_wrapper():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    first = AmpOptimWrapper(SGD(model.parameters(), lr=1.0), 2, dtype="float16")
+    first.loss_scaler.scale(torch.ones(()))
+    first.loss_scaler.update(0.0)
+    first.update_params(model(torch.ones(1, 1)).sum())
+    second = OptimWrapper(SGD(model.parameters(), lr=1.0), 2)
+    second.load_state_dict({name: value for name, value in first.state_dict().items() if name != "loss_scaler"})
+    second.update_params(model(torch.ones(1, 1)).sum())
+    assert model.weight.item() == -0.5
+
+
+def test_float16_weights_under_loss_scaling_are_an_error_that_names_the_remedy():
+    model = nn.Linear(2, 1).half()
+    with pytest.raises(ConfigError, match=r"optim_wrapper\.loss_scale: .*float16.*without model\.half"):
+        AmpOptimWrapper(SGD(model.parameters(), lr=0.1), dtype="float16")
+    model = nn.Linear(2, 1)
+    optim_wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1), dtype="float16")
+    model.half()
+    with pytest.raises(ConfigError, match=r"optim_wrapper\.loss_scale: .*float16.*without model\.half"):
+        optim_wrapper.update_params(model(torch.ones(1, 2).half()).sum())

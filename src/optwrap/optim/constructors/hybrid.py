@@ -129,7 +129,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         check_trainable(params)
         rules = ParamwiseRules.from_config(self.paramwise_cfg)
         check_matches(params, rules)
-        hidden = {param.name for param in hidden_matrices(model, self.head)}
+        hidden = {param.name for param in self.hidden(model)}
         parts = {
             "hidden": [param for param in params if param.name in hidden],
             "rest": [param for param in params if param.name not in hidden],
@@ -143,6 +143,10 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         wrapper = self.build_wrapper(HybridOptimizer(optimizers))
         wrapper.assignments = assignments
         return wrapper
+
+    def hidden(self, model: nn.Module) -> list[NamedParam]:
+        """Return the parameters of `hidden_optimizer`; override it for a split of your own."""
+        return hidden_matrices(model, self.head)
 
     def _assign_part(self, part: str, params: Sequence[NamedParam], rules: ParamwiseRules) -> list[Assignment]:
         trainable = [param.tensor for param in params if param.tensor.requires_grad]

@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, Shardin
 from torch.nn.parallel import DistributedDataParallel
 
 from optwrap.errors import ConfigError
+from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.parallel.sharding import is_sharded
 
 
@@ -24,10 +25,11 @@ def parallel_modules(model: nn.Module) -> list[nn.Module]:
 class ParallelModules:
     """The data-parallel modules of every model that a wrapper has seen: a GAN's has several.
 
-    `all` is None until a model was seen, and empty where none is data-parallel.
+    `all` is None until a model was seen, and empty where none is data-parallel. `untrained` looks at each one too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, untrained: Untrained) -> None:
+        self.untrained = untrained
         self.all: list[nn.Module] | None = None
         self._of_model: dict[nn.Module, list[nn.Module]] = {}
 
@@ -39,6 +41,7 @@ class ParallelModules:
 
     def look_again(self, model: nn.Module) -> None:
         """Search `model` anew: fully_shard changes a module in place."""
+        self.untrained.look(model)
         self._of_model[model] = found = parallel_modules(model)
         known = self.all or []
         self.all = known + [module for module in found if module not in known]
@@ -49,9 +52,11 @@ class ParallelModules:
         fsdp1 = [module for module in self.all or () if isinstance(module, FullyShardedDataParallel)]
         return any(module.sharding_strategy != ShardingStrategy.NO_SHARD for module in fsdp1)
 
-    def check(self, accumulative_counts: int, params: Callable[[], Sequence[Tensor]]) -> None:
+    def check(self, accumulative_counts: int, clips: bool, params: Callable[[], Sequence[Tensor]]) -> None:
         """Raise ConfigError where an update of `accumulative_counts` micro-batches on `params` would go wrong."""
         modules = self.all or ()
+        if clips and self.sharded_by_fsdp1:
+            raise ConfigError("clip_grad: FSDP1 would clip each rank's shard by itself. Use FSDP2 (fully_shard).")
         static = any(isinstance(each, DistributedDataParallel) and each.static_graph for each in modules)
         if static and accumulative_counts > 1:
             raise ConfigError(

@@ -40,7 +40,7 @@ class ClipNorm:
 
 def total_norm(params: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     """Return the total norm of the gradients of `params`, in float32 unless a gradient is float64."""
-    grads = [param.grad for param in params if param.grad is not None]
+    grads = [_values_of(param.grad) for param in params if param.grad is not None]
     norm = norm_of(grads, norm_type)
     return norm if any(grad.dtype == torch.float64 for grad in grads) else norm.float()
 
@@ -54,9 +54,19 @@ class ClipValue:
     def __call__(self, params: Iterable[Tensor]) -> None:
         """Clip in place what gradients there are; torch's own function refuses to find none."""
         filled = [param for param in params if param.grad is not None]
-        if filled:
-            with on_shards(filled) as shards:
+        for param in filled:
+            if (grad := param.grad) is not None and grad.is_sparse:  # torch's own function takes none
+                param.grad = grad = grad.coalesce()
+                grad.values().clamp_(-self.clip_value, self.clip_value)
+        dense = [param for param in filled if param.grad is not None and not param.grad.is_sparse]
+        if dense:
+            with on_shards(dense) as shards:
                 clip_grad_value_(shards, self.clip_value)
+
+
+def _values_of(grad: Tensor) -> Tensor:
+    """Return the elements that may not be zero: of a sparse gradient, whose repeated rows count as their sum."""
+    return grad.coalesce().values() if grad.is_sparse else grad
 
 
 def parse_clip_grad(cfg: Mapping[str, Any] | None) -> ClipNorm | ClipValue | None:

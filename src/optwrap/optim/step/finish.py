@@ -22,13 +22,17 @@ class Finish:
         kernel: steps the optimizer.
         scaling: the loss scaling, if there is one.
         norm: total norm before clipping by norm, at the latest step that measured it: a scalar tensor.
+
+    Args:
+        accumulates: whether the gradients are those of several backward passes.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, accumulates: bool = False) -> None:
         self.kernel = FusedKernel(optimizer)
         self.scaling: LossScaling | None = None
         self.norm: Tensor | None = None
         self._one_pass = OnePass(self.kernel)
+        self._accumulates = accumulates
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
 
@@ -48,10 +52,11 @@ class Finish:
             kwargs: passed to the optimizer's step.
 
         Raises:
-            ConfigError: the optimizer needs a closure, or the gradients are unscaled already.
+            ConfigError: the optimizer needs a closure, or is given one that undoes what is asked for; the
+                gradients are unscaled already.
         """
-        if self._needs_closure:
-            self._check_closure(kwargs)
+        if kwargs or self._needs_closure:
+            self._check_closure(clip, factor, kwargs)
         if clip is None and factor is None and self.scaling is None and not measure:
             self.kernel.step(**kwargs)
             return False
@@ -81,9 +86,31 @@ class Finish:
     def _remember(self, norm: Tensor | None) -> None:
         self.norm = self.norm if norm is None else norm
 
-    def _check_closure(self, kwargs: Mapping[str, Any]) -> None:
+    def check(self, clip: ClipNorm | ClipValue | None) -> None:
+        """Raise ConfigError where the optimizer needs a closure, which would undo what is asked for."""
+        if self._needs_closure:
+            self._check_closure(clip, None, {"closure": None})
+
+    def _check_closure(
+        self, clip: ClipNorm | ClipValue | None, factor: Tensor | None, kwargs: Mapping[str, Any]
+    ) -> None:
+        name = type(self.kernel.optimizer).__name__
         if "closure" not in kwargs:
-            raise ConfigError(
-                f"{type(self.kernel.optimizer).__name__} evaluates the loss again: update_params needs "
-                "step_kwargs={'closure': ...}. Where a task does not give one, choose another optimizer."
-            )
+            if self._needs_closure:
+                raise ConfigError(
+                    f"{name} evaluates the loss again: update_params needs step_kwargs={{'closure': ...}}. Where "
+                    "a task does not give one, choose another optimizer."
+                )
+            return
+        asked_for = {
+            "clip_grad": (clip is not None, "set it to null and clip in the closure"),
+            "accumulative_counts": (self._accumulates, "set it to 1 and let the closure add up the micro-batches"),
+            "update_params(weight=...)": (factor is not None, "let the closure weigh its loss"),
+            "loss_scale": (self.scaling is not None, "compute without: dtype=bfloat16, or leave out amp"),
+        }
+        for key, (is_on, remedy) in asked_for.items():
+            if is_on:
+                raise ConfigError(
+                    f"{key}: {name} takes a closure, whose gradients replace those that the wrapper would finish. "
+                    f"Choose another optimizer, such as optim_wrapper=adamw, or {remedy}."
+                )

@@ -6,7 +6,6 @@ step is made by the plain loop.
 """
 
 import contextlib
-import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -16,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
-from optwrap.optim.parallel.sharded_state import place_state
 from optwrap.optim.parallel.sharding import shard_of
 from optwrap.optim.step.direct import DirectStep
 from optwrap.optim.step.gathered_step import GatheredStep
 from optwrap.optim.step.layout import PLAIN_TENSORS, KnownState, Layout, align_strides, params_of, prepare, unfit
+from optwrap.optim.step.loading import load
 from optwrap.optim.step.norm import norm_of, norm_of_shards
 from optwrap.optim.step.own_step import is_replaced
 from optwrap.optim.step.sharded_step import stepper, unfused
@@ -152,19 +151,17 @@ class FusedKernel:
         # step is not compiled: it creates the state.
         self._compiled = torch.compile(partial(type(self.optimizer).step, self.optimizer), **kwargs)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a copy of the state, laid out as the parameters are; how it steps stays this run's choice."""
-        chosen: list[dict[str, Any]] = [
-            {name: group[name] for name in ("fused", "foreach") if name in group}
-            for group in self.optimizer.param_groups
-        ]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load a copy of the state, laid out as the parameters are; how it steps stays this run's choice.
+
+        Raises:
+            ConfigError: it does not fit (see `loading.load`).
+        """
         self._forget()  # else the old state would stay in memory beside the new
-        if "param_groups" in state_dict:  # those of a HybridOptimizer's parts come here one by one
-            # Sharded before it is copied: whole, it may not fit.
-            state_dict = copy.deepcopy(place_state(self.optimizer, state_dict))
-        self.optimizer.load_state_dict(state_dict)
-        for group, choice in zip(self.optimizer.param_groups, chosen, strict=True):
-            group.update(choice)
+        if "param_groups" in state_dict:
+            load(self.optimizer, state_dict)
+        else:  # those of a HybridOptimizer's parts come here one by one
+            self.optimizer.load_state_dict(dict(state_dict))
         align_strides(self.optimizer)
 
     def _look(self) -> list[Tensor] | None:

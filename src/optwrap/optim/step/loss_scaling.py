@@ -1,6 +1,6 @@
 """Loss scaling that learns of an overflow from the total norm of the gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -35,6 +35,15 @@ class LossScaling:
                 "them by the scale again. Leave the call out: clip through clip_grad, read gradients after step()."
             )
 
+    def check_dtypes(self, params: Iterable[Tensor]) -> None:
+        """Raise ConfigError if a parameter is in float16: torch unscales no such gradients."""
+        if any(param.dtype == torch.float16 for param in params):
+            raise ConfigError(
+                "optim_wrapper.loss_scale: the model's weights are float16, whose gradients torch cannot unscale. "
+                "Keep them in float32 (amp casts by itself), without model.half(); or let both weights and "
+                "optim_wrapper.dtype be bfloat16."
+            )
+
     def scale_on(self, device: torch.device) -> Tensor:
         """Return the scale as a new scalar tensor."""
         return self.scaler.scale(torch.ones((), device=device))
@@ -50,11 +59,13 @@ class LossScaling:
 
     def step_plainly(self, kernel: FusedKernel, finish: Callable[[], None], **kwargs: Any) -> bool:
         """Unscale, `finish` the gradients and step; return whether an overflow made this a skipped step."""
+        self.check_dtypes(kernel.params)
         with on_shards(kernel.params) as shards:
             stepper: Any = _Stepper(kernel, shards)
             self.scaler.unscale_(stepper)
         grads = [param.grad for param in kernel.params if param.grad is not None]
         for found_inf in self.scaler._found_inf_per_device(stepper).values():
+            found_inf += self.scale_on(found_inf.device) == 0  # 0 / 0 is no gradient
             agree_on_any(found_inf, spread(grads))
         try:
             finish()

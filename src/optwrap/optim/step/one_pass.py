@@ -80,14 +80,14 @@ class OnePass:
     ) -> tuple[Tensor | None, bool]:
         """Return what to divide the gradients by, and whether to skip the step."""
         multiplier = 1.0 if factor is None else factor.item()
-        if scaling is not None:
-            multiplier /= scaling.scaler.get_scale()
+        scale = 1.0 if scaling is None else scaling.scaler.get_scale()
+        multiplier = multiplier / scale if scale else math.nan  # it was halved to nothing
         if norm is not None:
             held_norm = norm.item()
             true_norm = held_norm * multiplier
             self.norm = _scalar(true_norm)
             if scaling is not None:
-                overflowed = not math.isfinite(held_norm)
+                overflowed = not math.isfinite(held_norm) or scale == 0
                 scaling.update(overflowed)
                 if overflowed:
                     return None, True
@@ -108,12 +108,14 @@ class OnePass:
         if scaling is not None:
             assert norm is not None
             divisor = scaling.scale_on(norm.device)
-            skipped = norm.isfinite().logical_not().float()
+            true_norm = norm / divisor  # a scale that was halved to nothing is an overflow too
+            skipped = true_norm.isfinite().logical_not().float()
             scaling.update(skipped)
         if factor is not None:
             divisor = 1 / factor if divisor is None else divisor / factor
         if norm is not None:
-            true_norm = norm if divisor is None else norm / divisor
+            if scaling is None or factor is not None:
+                true_norm = norm if divisor is None else norm / divisor
             self.norm = true_norm.float()
             if clip is not None and math.isfinite(clip.max_norm):
                 excess = ((true_norm + 1e-6) / clip.max_norm).clamp(min=1.0)

@@ -95,7 +95,8 @@ class AccumulationWindow:
         for param, grad in zip(params, state["grads"], strict=True):
             param.grad = None if grad is None else placed_as(param, grad.to(param.device))
         if scale != state["scale"]:
-            multiply_grads(_grads(params), torch.tensor(scale / state["scale"]))
+            factor = scale / state["scale"] if state["scale"] else 0.0  # a scale of 0 left nothing of them
+            multiply_grads(_grads(params), torch.tensor(factor))
         if state["items"] is not None:
             self._weighted.load_state_dict(state["items"])
 

@@ -93,10 +93,12 @@ class StepCounts:
     """
 
     LAG = 8
+    MANY = 40  # that a scale of 65536 is halved so often in a row needs gradients that no scale makes finite
 
     def __init__(self) -> None:
         self.made = 0
         self.skipped = 0
+        self._in_a_row = 0
         self._pending: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
 
     @property
@@ -109,6 +111,7 @@ class StepCounts:
         if not isinstance(skipped, Tensor):
             self.made += not skipped
             self.skipped += skipped
+            self._watch(skipped)
             return
         self.made += 1
         on_host = skipped.to("cpu", non_blocking=True)
@@ -129,3 +132,14 @@ class StepCounts:
         skipped = int(on_host.item())
         self.made -= skipped
         self.skipped += skipped
+        self._watch(bool(skipped))
+
+    def _watch(self, skipped: bool) -> None:
+        self._in_a_row = self._in_a_row + 1 if skipped else 0
+        if self._in_a_row == self.MANY:
+            logger.warning(
+                "%d steps in a row were skipped: the gradients are not finite, whatever the scale "
+                "(optim_wrapper.loss_scale). Nothing is learned. Look for NaN in data and loss, or compute in "
+                "optim_wrapper.dtype=bfloat16.",
+                self.MANY,
+            )

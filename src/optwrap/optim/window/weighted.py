@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from optwrap.optim.parallel.sync import all_reduce, scalar, world_size
+from optwrap.optim.window.no_items import without_items
 
 
 class WeightedWindow:
@@ -21,6 +23,7 @@ class WeightedWindow:
         self.pending: Tensor | None = None  # items of the micro-batch whose backward pass is not yet done
         self._micro_batches = micro_batches
         self._reference: Tensor | None = None
+        self._handles: list[RemovableHandle] = []  # what keeps a loss without items out of the gradients
 
     def weigh(self, loss: Tensor, weight: float | Tensor, modules: Sequence[nn.Module] | None) -> Tensor:
         """Return the loss to differentiate for a micro-batch of `weight` items."""
@@ -28,13 +31,17 @@ class WeightedWindow:
         if self._reference is None:
             self._reference = self._near(all_reduce(items, modules, dist.ReduceOp.MAX))
         self.pending = items
-        return loss * (items / self._reference)
+        weighed = loss * (items / self._reference)
+        self._handles += without_items(loss, weighed, weight)
+        return weighed
 
     def count(self) -> None:
         """Count the items that are pending: their gradients are there now."""
         assert self.pending is not None
         self.total = self.pending if self.total is None else self.total + self.pending
         self.pending = None
+        while self._handles:
+            self._handles.pop().remove()
 
     def factor(self, modules: Sequence[nn.Module] | None) -> Tensor:
         """Return what turns the accumulated gradient into the mean over items: 0 where there were none."""
@@ -44,7 +51,8 @@ class WeightedWindow:
         total = all_reduce(self.total, modules, dist.ReduceOp.SUM)
         # Data-parallel modules have averaged over processes, which the total counts again.
         factor = torch.where(total > 0, self._reference * processes / total, torch.zeros_like(total))
-        self._reference = self._near(total / processes / self._micro_batches)
+        near = self._near(total / processes / self._micro_batches)
+        self._reference = torch.where(total > 0, near, self._reference)
         return factor
 
     def clear(self) -> None:

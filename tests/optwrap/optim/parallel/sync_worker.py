@@ -1,5 +1,6 @@
 """One process of the data-parallel tests: trains and counts synchronisations; see test_sync.py."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper
 from tests.optwrap.optim.parallel.harness import full, work
 
+SIZES_WITH_NONE = [[3, 0, 2, 0, 4, 0, 1, 8], [6, 1, 0, 0, 0, 3, 7, 0]]
 SIZES = [[3, 7, 2, 5, 4, 6, 1, 8], [6, 1, 9, 2, 5, 3, 7, 4]]  # of the micro-batches of each rank
 
 
@@ -31,7 +33,16 @@ def loss_of(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch
     return F.cross_entropy(model(batch[0]).float(), batch[1])
 
 
-def train(model: nn.Module, batches: list, wrapper: OptimWrapper, weighted: bool = False) -> OptimWrapper:
+def padded_loss_of(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """The same of a padded batch: 0/0 where it is padding alone."""
+    inputs, targets = torch.cat([batch[0], torch.ones(2, 4)]), F.pad(batch[1], (0, 2))
+    is_item = (torch.arange(len(inputs)) < len(batch[0])).float()
+    return (F.cross_entropy(model(inputs), targets, reduction="none") * is_item).sum() / is_item.sum()
+
+
+def train(
+    model: nn.Module, batches: list, wrapper: OptimWrapper, weighted: bool = False, loss_of: Callable = loss_of
+) -> OptimWrapper:
     wrapper.initialize_count_status(model, 0, len(batches))
     for batch in batches:
         with wrapper.optim_context(model):
@@ -55,17 +66,20 @@ def counted_ddp(rank: int, wrapper_type: type, counts: int) -> dict[str, int]:
     return {"syncs": calls.count(0), "updates": wrapper.updates}
 
 
-def weighted_error(rank: int, parallel: str, counts: int) -> float:
+def weighted_error(rank: int, parallel: str, counts: int, of_all: list[list[int]] = SIZES) -> float:
     """Train weighted on two processes and on one; return the largest difference of a parameter."""
     model = wrap(parallel)
-    train(model, data(SIZES[rank], rank), OptimWrapper(SGD(model.parameters(), lr=0.1), counts), weighted=True)
+    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), counts)
+    train(model, data(of_all[rank], rank), wrapper, True, loss_of if of_all is SIZES else padded_loss_of)
 
     alone = model_of()
     optimizer = SGD(alone.parameters(), lr=0.1)
-    per_rank = [data(sizes, seed) for seed, sizes in enumerate(SIZES)]
+    per_rank = [data(sizes, seed) for seed, sizes in enumerate(of_all)]
     for i in range(0, 8, counts):
         parts = [batch for batches in per_rank for batch in batches[i : i + counts]]
-        loss_of(alone, tuple(torch.cat(part) for part in zip(*parts, strict=True))).backward()
+        inputs, targets = (torch.cat(part) for part in zip(*parts, strict=True))
+        if len(inputs):
+            loss_of(alone, (inputs, targets)).backward()
         optimizer.step()
         optimizer.zero_grad()
     expected = dict(alone.named_parameters())
@@ -154,6 +168,11 @@ def checks(rank: int) -> dict[str, Any]:
     }
     result |= {
         f"weighted-{parallel}-{counts}": weighted_error(rank, parallel, counts)
+        for parallel in ("ddp", "fsdp2")
+        for counts in (1, 3)
+    }
+    result |= {
+        f"empty-{parallel}-{counts}": weighted_error(rank, parallel, counts, SIZES_WITH_NONE)
         for parallel in ("ddp", "fsdp2")
         for counts in (1, 3)
     }

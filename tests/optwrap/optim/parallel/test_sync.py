@@ -30,6 +30,13 @@ def test_the_weighted_mean_goes_over_all_items_of_all_ranks(parallel, counts, re
         assert result[f"weighted-{parallel}-{counts}"] < 1e-6
 
 
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("counts", [1, 3])
+def test_a_rank_without_items_adds_zero_whatever_its_loss(parallel, counts, results):
+    for result in results:
+        assert result[f"empty-{parallel}-{counts}"] < 1e-6
+
+
 def test_fsdp2_reduces_gradients_at_the_last_micro_batch_only(results):
     assert [result["fsdp2"] for result in results] == [[False, False, True]] * 2
 

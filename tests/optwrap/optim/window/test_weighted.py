@@ -167,3 +167,51 @@ def test_zeroing_between_weighing_and_backward_keeps_the_weight():
     optim_wrapper.backward(loss)
     optim_wrapper.step()
     assert model.weight.item() == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("bad", ["0/0", "inf", "each item 0/0"])
+def test_a_micro_batch_without_items_adds_zero_whatever_its_loss(as_tensor, first, bad, twins):
+    model, expected = twins
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), 3, {"max_norm": 10.0})
+    data = torch.randn(8, 4)
+    masks = [torch.zeros(8) for _ in range(3)]
+    masks[0][:first] = 1
+    masks[2][3:] = 1
+    for mask in masks:
+        items = mask.sum()
+        values = model(data).square().mean(dim=1)
+        loss = {
+            "0/0": lambda values=values, mask=mask, items=items: (values * mask).sum() / items,
+            "inf": lambda values=values, mask=mask, items=items: ((values * mask).sum() + 1) / items,
+            "each item 0/0": lambda values=values, mask=mask, items=items: (values * (mask / items)).sum(),
+        }[bad]()
+        if bad == "inf" and items:
+            loss = loss - 1 / items
+        optim_wrapper.update_params(loss, weight=items if as_tensor else items.item())
+    kept = torch.cat([data[mask.bool()] for mask in masks])
+    optimizer = SGD(expected.parameters(), lr=0.1)
+    expected(kept).square().mean(dim=1).mean().backward()
+    optimizer.step()
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
+
+
+def test_a_window_without_items_is_an_update_by_zero(twins, assert_equal):
+    model, expected = twins
+    optim_wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1), 2, dtype="float16", loss_scale=2.0)
+    for _ in range(2):
+        optim_wrapper.update_params(model(torch.ones(1, 4)).sum() / torch.tensor(0.0), weight=0)
+    assert (optim_wrapper.updates, optim_wrapper.skipped_steps) == (1, 0)
+    assert_equal(model, expected)
+
+
+def test_a_loss_without_items_that_is_not_differentiated_leaves_the_next_alone():
+    model, optim_wrapper = one_weight(1)
+    loss = model(torch.ones(1, 1)).sum()
+    node = torch.autograd.graph.get_gradient_edge(model.weight).node  # kept, as DDP keeps it
+    optim_wrapper.scale_loss(loss / torch.tensor(0.0), weight=0)
+    optim_wrapper.update_params(model(torch.ones(1, 1)).sum(), weight=5)
+    optim_wrapper.update_params(model(torch.ones(1, 1)).sum(), weight=5)
+    assert model.weight.item() == pytest.approx(-2)
+    assert node.name().endswith("AccumulateGrad")
