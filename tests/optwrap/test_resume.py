@@ -186,6 +186,52 @@ def test_a_signal_in_an_evaluation_ends_it_at_once_and_nothing_is_lost(
     assert differences(whole, folder) == []
 
 
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Make the images of these micro-batches NaN, counted over all parts of a run."""
+
+    def arrange(*micro_batches):
+        train_step = ClassificationTask.train_step
+
+        def step(self, batch, optim_wrapper):
+            wrong = optim_wrapper.inner_count + 1 in micro_batches
+            return train_step(self, (batch[0] * float("nan"), batch[1]) if wrong else batch, optim_wrapper)
+
+        monkeypatch.setattr(ClassificationTask, "train_step", step)
+
+    return arrange
+
+
+def test_a_run_that_goes_on_after_a_rollback_does_not_roll_back_again(train, at, poisoned, tmp_path):
+    overrides = (*QUICK, "on_nonfinite=rollback", "optim_wrapper=[sgd,accum2,clip]", "log_every=100")
+    poisoned(10)  # the last before a checkpoint
+    whole = train(*overrides)
+    again = at(11, power_cut)
+    folder = tmp_path / "died"
+    ends_with(1, train, *overrides, f"hydra.run.dir={folder}")
+    again()
+    train(f"resume={folder}")
+    assert (folder / "train.log").read_text().count("back to the last checkpoint") == 1
+    assert differences(whole, folder) == []
+
+
+def test_a_run_ended_inside_a_window_with_nan_goes_on_with_the_buffers_from_before_it(
+    train, at, poisoned, tmp_path
+):
+    overrides = (*QUICK, "on_nonfinite=skip", "optim_wrapper=[sgd,accum4]")
+    poisoned(5)
+    whole = train(*overrides)
+    assert json.loads((whole / "result.json").read_text())["skipped_steps"] == 1
+    again = at(6, sends(signal.SIGTERM))
+    folder = tmp_path / "interrupted"
+    ends_with(143, train, *overrides, f"hydra.run.dir={folder}")
+    again()
+    train(f"resume={folder}")
+    assert differences(whole, folder) == []
+    weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    assert all(torch.isfinite(each).all() for each in weights.values())
+
+
 def test_auto_starts_anew_where_there_is_no_checkpoint(train, at, uninterrupted, tmp_path):
     whole = uninterrupted(*QUICK)
     folder = tmp_path / "died"
