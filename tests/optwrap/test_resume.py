@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -282,6 +283,36 @@ def test_a_finished_run_says_so_and_changes_nothing_and_more_epochs_extend_it(tr
         (row["split"], row["update"]) for row in rows(longer)
     ]
     assert status(folder) == {"status": "finished", "update": 30, "updates": 30}
+
+
+def test_a_resume_finishes_what_a_kill_after_the_last_checkpoint_has_left(train, tmp_path):
+    folder = train(*QUICK, "checkpoint.keep=1")
+    before = files(folder)
+    older = folder / "checkpoints" / "update_000018.pt"
+    shutil.copyfile(folder / "checkpoint.pt", older)
+    with older.open("ab") as file:
+        file.write(b"another")
+    (folder / "checkpoint.pt").unlink()
+    os.link(older, folder / "checkpoint.pt")  # as before the last link, and before the oldest is dropped
+    (folder / "checkpoint.pt.tmp").touch()
+    (folder / "status.json").write_text('{"status": "running", "update": 0, "updates": 20}')
+    (folder / "curves.png").unlink()
+    for left in ("status.json.12.tmp", "metrics.csv.7.tmp", ".hydra/config.yaml.99.tmp", "checkpoints/x.tmp"):
+        (folder / left).touch()
+    (folder / "notes.tmp").write_text("mine")
+    train(f"resume={folder}")
+    assert files(folder) == before | {"notes.tmp": b"mine"}
+
+
+def test_the_result_of_a_shorter_run_is_not_that_of_the_longer_one(train):
+    folder = train(*QUICK)
+    shorter = (folder / "result.json").read_bytes()
+    train(f"resume={folder}", "epochs=3")
+    longer = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_bytes(shorter)  # as where a kill came after the last checkpoint
+    train(f"resume={folder}", "epochs=3")
+    again = json.loads((folder / "result.json").read_text())
+    assert {**again, "seconds": 0} == {**longer, "seconds": 0, "peak_memory_mib": again["peak_memory_mib"]}
 
 
 def test_a_run_in_two_halves_of_a_longer_plan_is_the_longer_run(train, uninterrupted):
