@@ -35,7 +35,7 @@ sweep.names  sweep.records  sweep.identity  sweep.__init__
 config.messages
 config
 instantiate
-argument_types  hydra_versions
+argument_types  hydra_versions  import_paths
 lock  files  errors  __init__
 """
 ROOMS = {room: floor for floor, line in enumerate(FLOORS.split("\n")) for room in line.split()}
@@ -46,6 +46,7 @@ WITHOUT_TORCH = (
     "instantiate",
     "argument_types",
     "hydra_versions",
+    "import_paths",
     "lock",
     "files",
     "errors",

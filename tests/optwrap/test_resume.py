@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from optwrap.vision import ClassificationTask
 
@@ -382,6 +383,17 @@ def test_a_resume_that_cannot_be_is_one_message(overrides, said, train, capsys):
     folder = train(*QUICK) if overrides == ["epochs=1"] else None
     ends_with(1, train, *overrides, *([f"resume={folder}"] if folder else []))
     assert said in capsys.readouterr().err
+
+
+def test_a_foreign_folder_whose_overrides_together_name_code_is_refused_before_the_run_starts(train, capsys):
+    folder = train(*QUICK)
+    saved = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+    hostile = ["+a=torch", "+data.b=load", "+data.source=${a}.${data.b}", "epochs=3"]
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*saved, *hostile]))
+    before = files(folder)
+    ends_with(1, train, f"resume={folder}")
+    assert f"resume={folder}: data.source=torch.load: the config of a run is data" in capsys.readouterr().err
+    assert files(folder) == before
 
 
 def test_the_last_k_and_the_best_are_kept(train):
