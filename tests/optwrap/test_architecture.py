@@ -36,7 +36,7 @@ sweep.names  sweep.records  sweep.identity  sweep.__init__
 config.messages
 config
 instantiate
-argument_types  hydra_versions
+argument_types  hydra_versions  import_paths
 lock  files  errors  __init__
 """
 ROOMS = {room: floor for floor, line in enumerate(FLOORS.split("\n")) for room in line.split()}
@@ -47,6 +47,7 @@ WITHOUT_TORCH = (
     "instantiate",
     "argument_types",
     "hydra_versions",
+    "import_paths",
     "lock",
     "files",
     "errors",

@@ -287,6 +287,29 @@ def test_evaluate_takes_the_best_where_asked(train, capsys):
     assert metrics["loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
+def test_evaluate_unpickles_nothing_that_a_foreign_config_names_as_text(train, tmp_path):
+    import evaluate
+    from optwrap.errors import ConfigError
+
+    class Runs:
+        def __reduce__(self):
+            return (tmp_path / "ran").mkdir, ()
+
+    folder = train(*QUICK)
+    torch.save(Runs(), tmp_path / "evil.pt")
+    path = folder / ".hydra" / "config.yaml"
+    cfg = OmegaConf.load(path)
+    cfg.data = {
+        "_target_": "experiments.vit_layer_decay.some_classes",
+        **{"source": "torch.load", "f": str(tmp_path / "evil.pt"), "weights_only": False},
+        **{"classes": [0], "num_classes": 1, "channels": 3, "image_size": 8},
+    }
+    OmegaConf.save(cfg, path)
+    with pytest.raises(ConfigError, match=r"data\.source=torch\.load: .*allow=torch"):
+        evaluate.main([f"run={folder}"])
+    assert not (tmp_path / "ran").exists()
+
+
 def test_evaluate_runs_nothing_that_a_foreign_config_names(train, tmp_path):
     import evaluate
     from optwrap.errors import ConfigError

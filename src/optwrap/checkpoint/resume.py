@@ -148,7 +148,10 @@ def finished_value(
     """Return the objective's value where the run has nothing left to do, after saying so; else None."""
     if saved is None or plan.start.micro_batches < plan.micro_batches:
         return None
-    value = ranks.first(read_result(folder).get(objective) if ranks.is_first else None)
+    result = read_result(folder) if ranks.is_first else {}
+    # A longer run that was killed in its last evaluation still has the result of the shorter one.
+    is_its = result.get("micro_batches") == saved.state["progress"]["micro_batches"]
+    value = ranks.first(result.get(objective) if is_its else None)
     if not isinstance(value, int | float):
         return None  # it was killed in its last evaluation: that is still to do
     logger.info("%s: this run is finished (%s %.6g). Give more epochs to go on.", folder, objective, value)

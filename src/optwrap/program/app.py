@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from optwrap.config import resuming, store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
+from optwrap.config.saved_overrides import check_composed
 from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
 from optwrap.program.entry import FULL_ERROR, Task
@@ -41,8 +42,10 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
 
     `entry.main` says how it ends.
     """
+    typed = sys.argv[1:]
     try:
-        sys.argv[1:] = resuming.with_saved_overrides(sys.argv[1:])
+        sys.argv[1:] = resuming.with_saved_overrides(typed)
+        saved = [each for each in sys.argv[1:] if each not in typed]
         sys.argv[1:] = arguments_of_rank(sys.argv[1:])
     except ConfigError as error:
         sys.exit(_say(str(error), code=1))
@@ -53,7 +56,7 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
     arguments: dict[str, Any] = VERSION_BASE | declared_targets("execution_whitelist")
     program = hydra.main(config_path=str(conf), config_name=config_name, **arguments)
     with joined() as processes:
-        launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
+        launch = _trusting(functools.update_wrapper(partial(run_or_launch, task, script), task), saved)
         resuming.register_resolver(partial(processes.agree, "run folder"))
         if os.environ.get(FULL_ERROR) == "1":
             return _run_openly(lambda sweep: program(_open_job(launch, sweep))(), line)
@@ -160,6 +163,17 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
             raise
 
     return job
+
+
+def _trusting(task: Task, saved: Sequence[str]) -> Task:
+    """Wrap what runs a config: check first what overrides that a folder had `saved` make of it."""
+
+    @functools.wraps(task)
+    def trusting(cfg: DictConfig, **kwargs: Any) -> Any:
+        check_composed(cfg, saved, str(cfg.get("resume")))
+        return task(cfg, **kwargs)
+
+    return trusting
 
 
 def _alone(task: Task, cfg: DictConfig) -> Any:

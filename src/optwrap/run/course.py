@@ -19,6 +19,7 @@ from optwrap.plan.objective import Objective
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
 from optwrap.program.folder import run_folder, save_config
+from optwrap.record.folder_writer import complete
 from optwrap.record.recorder import Recorder
 from optwrap.run.setup import Process, seed_rank
 
@@ -78,6 +79,9 @@ def set_course(
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
     begin(optim_wrapper, model, plan.micro_batches)
     parts, config = RunParts(model, optim_wrapper, schedule, task), plain_config(cfg)
+    if saved is not None and finished is not None and ranks.is_first:
+        checkpoints.complete(saved.path)
+        complete(folder, plan)
     if saved is not None and finished is None:
         restore(parts, saved, plan, config)
         if ranks.is_first:

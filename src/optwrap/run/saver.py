@@ -43,7 +43,9 @@ class Saver:
             self._shards = ShardSaver(course.checkpoints, self._ranks, switches["asynchronous"])
         wrappers = named_wrappers(course.parts.optim_wrapper)
         self._check_calls = CallCheck(wrappers)
-        self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back, self._ranks)
+        self.watch = NonFiniteWatch(
+            on_nonfinite, wrappers, course.plan, self._roll_back, self._ranks, course.parts.model
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +75,7 @@ class Saver:
             self._newest = saved.path
             self._objective.best = saved.state["best"]
             self.watch.rollbacks = saved.state["rollbacks"]
+            self.watch.load_state(saved.state.get("buffers"))
             if saved.random is not None:
                 set_random_state(saved.random, self._process.device)
         elif self.watch.needs_checkpoint:
@@ -106,6 +109,7 @@ class Saver:
             "recorder": records,
             "best": self._objective.best,
             "rollbacks": self.watch.rollbacks,
+            "buffers": self.watch.state(),
             "random": random,
             "other_ranks": others,
             "config": self._config,
@@ -139,6 +143,8 @@ class Saver:
         optim_wrapper = self._parts.optim_wrapper
         load_full_state(self._parts.model, saved.state["model"])
         load_named_state_dict(optim_wrapper, saved.state["optim_wrapper"])
-        for wrapper in named_wrappers(optim_wrapper).values():
+        for name, wrapper in named_wrappers(optim_wrapper).items():
             wrapper.zero_grad()  # what the checkpoint held of a window is of another place
+            # Not that of the bad update: the next checkpoint would hold it, and a resumed run take it for news.
+            wrapper.last_grad_norm = saved.state["counters"][name]["last_grad_norm"]
         begin(optim_wrapper, self._parts.model, self._plan.micro_batches, count)

@@ -99,7 +99,8 @@ def _by_name(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> dict[str, A
 
 def _complete_options(optimizer: Optimizer, group: dict[str, Any], own: Mapping[str, Any]) -> None:
     """Take from the optimizer's own group how it steps, and options that the loaded one lacks."""
-    lacking = [name for name in optimizer.defaults if name not in group]
+    # Less those that torch adds to the defaults when it loads.
+    lacking = [name for name in optimizer.defaults if name not in group and name in own]
     foreign = [name for name in group if name not in own and name not in _NOT_OPTIONS]
     if lacking and foreign:
         raise _of_another(optimizer, f"it has {_some(foreign)} and no {_some(lacking)}")
