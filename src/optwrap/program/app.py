@@ -29,6 +29,7 @@ from optwrap.program.folder import claim_folder, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.program.launch import run_or_launch
 from optwrap.program.nodes import Nodes
+from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
 from optwrap.program.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
 from optwrap.sweep.driver import new_sweep, run_sweep
 from optwrap.sweep.failures import again
@@ -46,7 +47,7 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
     try:
         sys.argv[1:] = resuming.with_saved_overrides(typed)
         saved = [each for each in sys.argv[1:] if each not in typed]
-        sys.argv[1:] = arguments_of_rank(sys.argv[1:])
+        sys.argv[1:] = arguments_of_rank(with_new_keys(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(_say(str(error), code=1))
     line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
@@ -116,7 +117,7 @@ def _open_job(task: Task, sweep: Sweep) -> Task:
 
 @contextmanager
 def _hydra_lets_errors_out() -> Iterator[None]:
-    """Make Hydra raise instead of printing and exiting, which it only does with HYDRAFULL_ERROR=1.
+    """Make Hydra raise instead of printing and exiting, which it only does with HYDRA_FULL_ERROR=1.
 
     A user's own setting was looked at before, and is as it was afterwards.
     """
@@ -143,6 +144,8 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         config = HydraConfig.get()
         sweeps = config.mode == RunMode.MULTIRUN
         try:
+            fit_own_targets(cfg, list(config.overrides.task))
+            warn_of_new_keys(cfg, list(config.overrides.task))
             if sweeps:
                 return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
             if shares_the_terminal():
@@ -222,7 +225,7 @@ def _message(error: Exception, line: CommandLine) -> str:
     with suppress(Exception):
         if message := explain(error, line):
             return message
-    return short_traceback(error, hidden=__file__) + "\nHYDRAFULL_ERROR=1 shows the frames of Hydra too."
+    return short_traceback(error, hidden=__file__) + "\nHYDRA_FULL_ERROR=1 shows the frames of Hydra too."
 
 
 def _say(message: str, code: int) -> int:

@@ -1,6 +1,7 @@
 """From (model, config) to a wrapper: the default constructor and `build_optim_wrapper`."""
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,12 +13,15 @@ from torch.optim import Optimizer
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import argument_names, build, locate, partial, plain
 from optwrap.optim.amp import AmpOptimWrapper
+from optwrap.optim.assignment.hyperparameters import momentum_of
 from optwrap.optim.assignment.params import NamedParam, walk
 from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules
 from optwrap.optim.assignment.rules import assign
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
+
+logger = logging.getLogger(__name__)
 
 
 def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapperDict:
@@ -72,6 +76,10 @@ def _calls_per_batch(value: Any) -> float:
 def _complete(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
     """Add names and assignments where there are none: a constructor of one's own need not think of them."""
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    for group in (group for wrapper in wrappers for group in wrapper.param_groups):
+        if (momentum := momentum_of(group)) >= 1:
+            logger.warning("optim_wrapper: a momentum of %g adds up all gradients without end.", momentum)
+            break
     incomplete = [
         wrapper
         for wrapper in wrappers
@@ -166,7 +174,9 @@ def build_optimizer(cfg: Mapping[str, Any], key: str, groups: list[dict[str, Any
     try:
         optimizer = build(cfg, key, groups)
     except TypeError as error:  # a string where it compares numbers, or `params` given twice
-        raise ConfigError(f"{key}: {error}") from error
+        texts = [name for name, value in cfg.items() if isinstance(value, str) and value[-1:].isdigit()]
+        said = "".join(f" {key}.{name}={cfg[name]!r} is a text: leave its quotes out." for name in texts)
+        raise ConfigError(f"{key}: {error}.{said}") from error
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"{key}._target_={cfg['_target_']}: this is no torch.optim.Optimizer.")
     return optimizer
