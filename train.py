@@ -17,7 +17,7 @@ def main(cfg: Any) -> float:
     course = run.set_course(cfg, process, data.order, model, optim_wrapper, task)
     if course.finished is not None:
         return course.finished
-    plan, schedule, objective = course.plan, course.schedule, course.objective
+    plan, schedule = course.plan, course.schedule
 
     with (
         program.Interruption(process.ranks.agreement()) as interruption,
@@ -31,7 +31,7 @@ def main(cfg: Any) -> float:
                 metrics = run.evaluate(task, data.evaluation("val"))
             recorder.evaluation("val", metrics, count)
             run.write_artifacts(task, course.folder, plan.update_after(count))
-            schedule.step_on_metric(metrics[objective.metric])
+            schedule.step_on_metrics(metrics)
             saver.keep_if_best(metrics)
 
         start = saver.begin()
@@ -52,7 +52,7 @@ def main(cfg: Any) -> float:
         with interruption.at_once():
             metrics = run.evaluate(task, data.evaluation("test"))
         recorder.evaluation("test", metrics, plan.micro_batches)
-    return recorder.finish(cfg.seed, objective)
+    return recorder.finish(cfg.seed, course.objective)
 
 
 if __name__ == "__main__":

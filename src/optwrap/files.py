@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_TEMPORARY = re.compile(r".+\.\d+\.tmp")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -27,6 +29,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON as `write_text` does."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def drop_temporaries(folder: Path) -> None:
+    """Remove what a `write_text` that was killed has left; only where nobody else writes into the folder."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name) and not (path.is_dir() and not path.is_symlink()):
+            path.unlink()
 
 
 def flush_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,10 +27,23 @@ def plain(cfg: Any, key: str) -> dict[str, Any]:
         try:
             cfg = OmegaConf.to_container(cfg, resolve=True)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{key}: {error}") from error
+            raise ConfigError(_unset_source(error) or f"{key}: {error}") from error
     if not isinstance(cfg, Mapping):
         raise ConfigError(f"{key}={cfg!r}: a mapping is needed here, such as {{_target_: package.Class, ...}}.")
     return {str(name): _copy(value) for name, value in cfg.items()}
+
+
+def _unset_source(error: OmegaConfBaseException) -> str | None:
+    """Explain an interpolation of a key that is not there."""
+    found = re.search(r"Interpolation key '([^']+)' not found", str(error))
+    if found is None:
+        return None
+    group, _, name = found[1].rpartition(".")
+    place = f"the file of {group} that was chosen" if group else "the config"
+    return (
+        f"{found[1]} is not set, and {error.full_key} is read from it: add `{name}: ...` to {place}, or give "
+        f"+{found[1]}=..."
+    )
 
 
 def partial(cfg: Mapping[str, Any], key: str) -> Callable[..., Any]:
@@ -89,9 +103,13 @@ def locate(path: str, key: str) -> Any:
         cfg = {"_target_": path, "_partial_": True}
         return hydra.utils.instantiate(cfg, **declared_targets(targets=[path])).func
     except HydraException as error:
-        hint = "" if refusal(str(error)) else _nearest_in_module(module_path, name)
+        refused = refusal(str(error))
+        hint = "" if refused else _nearest_in_module(module_path, name)
+        root: BaseException = error
+        while root.__cause__ is not None and not refused:
+            root = root.__cause__
         raise ConfigError(
-            f"{key}={path!r}: cannot be imported ({_first_line(error)}).{hint} "
+            f"{key}={path!r}: cannot be imported ({_first_line(root)}).{hint} "
             "It takes the import path of a class or function, such as torch.optim.SGD."
         ) from error
 
@@ -148,7 +166,7 @@ def _nearest_in_module(module_path: str, name: str) -> str:
     return did_you_mean(name, (other for other in dir(module) if callable(getattr(module, other, None))))
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return refusal(lines[0]) or lines[0].partition(", set env var")[0].rstrip(":.")
 

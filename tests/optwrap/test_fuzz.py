@@ -206,7 +206,8 @@ def test_any_content_of_a_checkpoint_is_gone_on_with_or_one_message(every_case, 
 
 
 def test_any_bytes_as_a_record_are_read_or_one_message(every_case, tmp_path):
-    saved, plan = SimpleNamespace(), SimpleNamespace(start=SimpleNamespace(micro_batches=1), micro_batches=1)
+    saved = SimpleNamespace(state={"progress": {"micro_batches": 1}})
+    plan = SimpleNamespace(start=SimpleNamespace(micro_batches=1), micro_batches=1)
 
     def check(content, tree, rows, columns):
         path = tmp_path / "metrics.csv"

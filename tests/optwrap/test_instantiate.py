@@ -107,6 +107,16 @@ def test_errors_name_the_key_and_the_remedy(cfg, said, toy_model):
         build(cfg, "x", toy_model.parameters())
 
 
+def test_a_key_that_another_is_read_from_and_that_is_not_there_is_named():
+    cfg = OmegaConf.create(
+        {"model": {"_target_": "torch.nn.Linear", "out_features": "${data.num_classes}"}, "data": {}}
+    )
+    with pytest.raises(
+        ConfigError, match=r"data\.num_classes is not set, and model\.out_features is read from it: add"
+    ):
+        plain(cfg.model, "model")
+
+
 def test_argument_names_of_callables():
     assert argument_names(collections.namedtuple("Point", "x y")) == ["x", "y"]
     assert argument_names(dict) is None

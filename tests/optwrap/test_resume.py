@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from optwrap.vision import ClassificationTask
 
@@ -186,6 +188,52 @@ def test_a_signal_in_an_evaluation_ends_it_at_once_and_nothing_is_lost(
     assert differences(whole, folder) == []
 
 
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Make the images of these micro-batches NaN, counted over all parts of a run."""
+
+    def arrange(*micro_batches):
+        train_step = ClassificationTask.train_step
+
+        def step(self, batch, optim_wrapper):
+            wrong = optim_wrapper.inner_count + 1 in micro_batches
+            return train_step(self, (batch[0] * float("nan"), batch[1]) if wrong else batch, optim_wrapper)
+
+        monkeypatch.setattr(ClassificationTask, "train_step", step)
+
+    return arrange
+
+
+def test_a_run_that_goes_on_after_a_rollback_does_not_roll_back_again(train, at, poisoned, tmp_path):
+    overrides = (*QUICK, "on_nonfinite=rollback", "optim_wrapper=[sgd,accum2,clip]", "log_every=100")
+    poisoned(10)  # the last before a checkpoint
+    whole = train(*overrides)
+    again = at(11, power_cut)
+    folder = tmp_path / "died"
+    ends_with(1, train, *overrides, f"hydra.run.dir={folder}")
+    again()
+    train(f"resume={folder}")
+    assert (folder / "train.log").read_text().count("back to the last checkpoint") == 1
+    assert differences(whole, folder) == []
+
+
+def test_a_run_ended_inside_a_window_with_nan_goes_on_with_the_buffers_from_before_it(
+    train, at, poisoned, tmp_path
+):
+    overrides = (*QUICK, "on_nonfinite=skip", "optim_wrapper=[sgd,accum4]")
+    poisoned(5)
+    whole = train(*overrides)
+    assert json.loads((whole / "result.json").read_text())["skipped_steps"] == 1
+    again = at(6, sends(signal.SIGTERM))
+    folder = tmp_path / "interrupted"
+    ends_with(143, train, *overrides, f"hydra.run.dir={folder}")
+    again()
+    train(f"resume={folder}")
+    assert differences(whole, folder) == []
+    weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    assert all(torch.isfinite(each).all() for each in weights.values())
+
+
 def test_auto_starts_anew_where_there_is_no_checkpoint(train, at, uninterrupted, tmp_path):
     whole = uninterrupted(*QUICK)
     folder = tmp_path / "died"
@@ -236,6 +284,36 @@ def test_a_finished_run_says_so_and_changes_nothing_and_more_epochs_extend_it(tr
         (row["split"], row["update"]) for row in rows(longer)
     ]
     assert status(folder) == {"status": "finished", "update": 30, "updates": 30}
+
+
+def test_a_resume_finishes_what_a_kill_after_the_last_checkpoint_has_left(train, tmp_path):
+    folder = train(*QUICK, "checkpoint.keep=1")
+    before = files(folder)
+    older = folder / "checkpoints" / "update_000018.pt"
+    shutil.copyfile(folder / "checkpoint.pt", older)
+    with older.open("ab") as file:
+        file.write(b"another")
+    (folder / "checkpoint.pt").unlink()
+    os.link(older, folder / "checkpoint.pt")  # as before the last link, and before the oldest is dropped
+    (folder / "checkpoint.pt.tmp").touch()
+    (folder / "status.json").write_text('{"status": "running", "update": 0, "updates": 20}')
+    (folder / "curves.png").unlink()
+    for left in ("status.json.12.tmp", "metrics.csv.7.tmp", ".hydra/config.yaml.99.tmp", "checkpoints/x.tmp"):
+        (folder / left).touch()
+    (folder / "notes.tmp").write_text("mine")
+    train(f"resume={folder}")
+    assert files(folder) == before | {"notes.tmp": b"mine"}
+
+
+def test_the_result_of_a_shorter_run_is_not_that_of_the_longer_one(train):
+    folder = train(*QUICK)
+    shorter = (folder / "result.json").read_bytes()
+    train(f"resume={folder}", "epochs=3")
+    longer = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_bytes(shorter)  # as where a kill came after the last checkpoint
+    train(f"resume={folder}", "epochs=3")
+    again = json.loads((folder / "result.json").read_text())
+    assert {**again, "seconds": 0} == {**longer, "seconds": 0, "peak_memory_mib": again["peak_memory_mib"]}
 
 
 def test_a_run_in_two_halves_of_a_longer_plan_is_the_longer_run(train, uninterrupted):
@@ -305,6 +383,17 @@ def test_a_resume_that_cannot_be_is_one_message(overrides, said, train, capsys):
     folder = train(*QUICK) if overrides == ["epochs=1"] else None
     ends_with(1, train, *overrides, *([f"resume={folder}"] if folder else []))
     assert said in capsys.readouterr().err
+
+
+def test_a_foreign_folder_whose_overrides_together_name_code_is_refused_before_the_run_starts(train, capsys):
+    folder = train(*QUICK)
+    saved = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+    hostile = ["+a=torch", "+data.b=load", "+data.source=${a}.${data.b}", "epochs=3"]
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*saved, *hostile]))
+    before = files(folder)
+    ends_with(1, train, f"resume={folder}")
+    assert f"resume={folder}: data.source=torch.load: the config of a run is data" in capsys.readouterr().err
+    assert files(folder) == before
 
 
 def test_the_last_k_and_the_best_are_kept(train):

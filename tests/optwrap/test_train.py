@@ -177,7 +177,7 @@ def test_a_run_whose_micro_batches_fill_no_whole_number_of_windows_loses_none(tr
 
 def test_plateau_schedules_see_the_evaluations(train):
     folder = train(
-        *QUICK, "eval_every=1", "schedule=ReduceLROnPlateau", "schedule.lr.patience=0", "schedule.lr.mode=max",
+        *QUICK, "eval_every=1", "schedule=ReduceLROnPlateau", "schedule.lr.patience=0",
         "schedule.lr.threshold=10", "log_every=1",
     )  # fmt: skip
     lrs = [float(row["lr"]) for row in rows(folder) if row["split"] == "train"]
@@ -285,6 +285,29 @@ def test_evaluate_takes_the_best_where_asked(train, capsys):
     losses = [float(row["loss"]) for row in rows(folder) if row["split"] == "val"]
     metrics = evaluate.main([f"run={folder}", "split=val", "checkpoint=best"])
     assert metrics["loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_evaluate_unpickles_nothing_that_a_foreign_config_names_as_text(train, tmp_path):
+    import evaluate
+    from optwrap.errors import ConfigError
+
+    class Runs:
+        def __reduce__(self):
+            return (tmp_path / "ran").mkdir, ()
+
+    folder = train(*QUICK)
+    torch.save(Runs(), tmp_path / "evil.pt")
+    path = folder / ".hydra" / "config.yaml"
+    cfg = OmegaConf.load(path)
+    cfg.data = {
+        "_target_": "experiments.vit_layer_decay.some_classes",
+        **{"source": "torch.load", "f": str(tmp_path / "evil.pt"), "weights_only": False},
+        **{"classes": [0], "num_classes": 1, "channels": 3, "image_size": 8},
+    }
+    OmegaConf.save(cfg, path)
+    with pytest.raises(ConfigError, match=r"data\.source=torch\.load: .*allow=torch"):
+        evaluate.main([f"run={folder}"])
+    assert not (tmp_path / "ran").exists()
 
 
 def test_evaluate_runs_nothing_that_a_foreign_config_names(train, tmp_path):

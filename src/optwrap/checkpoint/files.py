@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from optwrap.checkpoint.links import is_linked, link, remove, temporary_of
 from optwrap.checkpoint.model_state import load_full_state, local_state
 from optwrap.checkpoint.shard_folders import SHARDS, drop_unnamed, folder_of
 from optwrap.checkpoint.shards import put_tensors
@@ -65,22 +65,32 @@ class Checkpoints:
 
     def take_in(self, path: Path) -> None:
         """Make a checkpoint that has been written the newest, and drop the oldest beyond `keep`."""
-        _link(path, self.latest)
-        for old in self.paths()[self.keep :]:
-            if old != path:
-                old.unlink()
-        drop_unnamed(self.folder, [*self.paths(), self.best])
+        link(path, self.latest)
+        self._prune(path)
 
     def clean(self) -> None:
         """Remove what a save that was killed has left."""
         self.folder.mkdir(exist_ok=True)
-        for left in self.folder.glob("*.tmp"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for left in [*self.folder.glob("*.tmp"), temporary_of(self.latest)]:
+            remove(left)
         drop_unnamed(self.folder, [*self.paths(), self.best])
+
+    def complete(self, path: Path) -> None:
+        """Do what is left of `save` where it was killed after the checkpoint at `path`, the newest, was whole."""
+        self.clean()
+        if not is_linked(path, self.latest):
+            link(path, self.latest)
+        self._prune(path)
 
     def mark_best(self, path: Path) -> None:
         """Keep this checkpoint as the best so far."""
-        _link(path, self.best)
+        link(path, self.best)
+        drop_unnamed(self.folder, [*self.paths(), self.best])
+
+    def _prune(self, newest: Path) -> None:
+        for old in self.paths()[self.keep :]:
+            if old != newest:
+                remove(old)
         drop_unnamed(self.folder, [*self.paths(), self.best])
 
     @property
@@ -135,7 +145,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the disk is full; what was there before still is.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = temporary_of(path)
     try:
         with temporary.open("wb") as file:
             torch.save(dict(state), file)
@@ -225,14 +235,3 @@ def _listed(what: str, names: list[str], most: int = 8) -> list[str]:
     names = [name for name in names if name]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return [f"{what}: {', '.join(names[:most])}{more}."] if names else []
-
-
-def _link(path: Path, name: Path) -> None:
-    """Give the file another name, in place of the file that had it."""
-    temporary = name.with_name(name.name + ".tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:  # a file system without links
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, name)

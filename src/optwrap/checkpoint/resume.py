@@ -15,6 +15,7 @@ from optwrap.checkpoint.files import Checkpoints
 from optwrap.checkpoint.state import FORMAT, RunParts
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
+from optwrap.plan.calls import begin
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, Position
 from optwrap.plan.random_state import set_random_state
@@ -120,9 +121,10 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
     count = plan.start.micro_batches
     try:
         anew = parts.load_optimizers(saved.state)
-        parts.optim_wrapper.initialize_count_status(parts.model, count, plan.micro_batches)
+        counted = {name: each["micro_batches"] for name, each in saved.state["counters"].items()}
+        begin(parts.optim_wrapper, parts.model, plan.micro_batches, count, counted)
         changes = list(changed(saved.state["config"], config))
-        _restore_schedule(parts, saved, plan, config)
+        _restore_schedule(parts, saved, config)
         parts.load_task(saved.state)
         if saved.random is not None:  # the run sets it again when it starts; here, to see that it fits
             set_random_state(saved.random, _CPU)
@@ -146,7 +148,10 @@ def finished_value(
     """Return the objective's value where the run has nothing left to do, after saying so; else None."""
     if saved is None or plan.start.micro_batches < plan.micro_batches:
         return None
-    value = ranks.first(read_result(folder).get(objective) if ranks.is_first else None)
+    result = read_result(folder) if ranks.is_first else {}
+    # A longer run that was killed in its last evaluation still has the result of the shorter one.
+    is_its = result.get("micro_batches") == saved.state["progress"]["micro_batches"]
+    value = ranks.first(result.get(objective) if is_its else None)
     if not isinstance(value, int | float):
         return None  # it was killed in its last evaluation: that is still to do
     logger.info("%s: this run is finished (%s %.6g). Give more epochs to go on.", folder, objective, value)
@@ -173,14 +178,12 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "")
             yield f"{prefix}{key}: {old} -> {new}"
 
 
-def _restore_schedule(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]) -> None:
-    """Go on with the saved schedule where this run's is the same, over as many updates; else with a new one."""
+def _restore_schedule(parts: RunParts, saved: Saved, config: Mapping[str, Any]) -> None:
+    """Go on at the place of the saved schedule, or where its updates put another one."""
     before = saved.state["config"]
-    waits_for_metrics = "ReduceLROnPlateau" in str(config.get("schedule"))  # and so knows no length
-    as_long = saved.state["progress"]["updates_planned"] == plan.updates
-    if before.get("schedule") != config.get("schedule") or not (as_long or waits_for_metrics):
+    if before.get("schedule") != config.get("schedule"):
         parts.advance_schedule()
         return
-    parts.load_schedule(saved.state)
     if before.get("optim_wrapper") == config.get("optim_wrapper"):
         parts.load_hyperparameters(saved.state)
+    parts.load_schedule(saved.state)

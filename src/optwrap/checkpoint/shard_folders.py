@@ -1,11 +1,12 @@
 """Folders of shards: their names, and how long they stay."""
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+
+from optwrap.checkpoint.links import remove
 
 SHARDS = "shards"
 """Where a checkpoint names the folder that its tensors are in, and what is where in it."""
@@ -48,7 +49,7 @@ def drop_unnamed(folder: Path, files: Iterable[Path]) -> None:
     named = {_named_by(path) for path in files if path.exists()} if there else set()
     for path in there:
         if path.name not in named:
-            shutil.rmtree(path)
+            remove(path)
 
 
 def _named_by(path: Path) -> str | None:

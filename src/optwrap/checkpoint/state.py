@@ -21,7 +21,7 @@ from optwrap.optim.parallel.sharded_state import full
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.ranks import Ranks
 
-FORMAT = 1
+FORMAT = 2
 _MOST_UPDATES = 1000  # of one wrapper in a micro-batch: a schedule is advanced update by update
 
 
@@ -69,6 +69,8 @@ class RunParts:
         most = _MOST_UPDATES * state["progress"]["micro_batches"]
         if any(not 0 <= each["updates"] <= most for each in counters.values()):
             raise ValueError("It counts more updates than its micro-batches can have made.")
+        if any(type(each["micro_batches"]) is not int or each["micro_batches"] < 0 for each in counters.values()):
+            raise ValueError("Its counts of micro-batches are no counts.")
         new = set(load_named_state_dict(self.optim_wrapper, state["optim_wrapper"]).new)
         for name, wrapper in wrappers.items():
             wrapper.updates = counters[name]["updates"]
@@ -77,11 +79,11 @@ class RunParts:
         return [name for name, wrapper in wrappers.items() if new.issuperset(_param_names(wrapper, name))]
 
     def load_schedule(self, state: Mapping[str, Any]) -> None:
-        """Put the schedule, which must be the same, where it stood."""
+        """Put the schedule, which must move the same hyperparameters, where it stood."""
         self.schedule.load_state_dict(state["schedule"])
 
     def load_hyperparameters(self, state: Mapping[str, Any]) -> None:
-        """Take all hyperparameters as they stood: a schedule of the lr may move the momentum too (OneCycleLR)."""
+        """Take all hyperparameters as they stood: a task may have changed some that no schedule moves."""
         load_named_options(self.optim_wrapper, state["optim_wrapper"])
 
     def advance_schedule(self) -> None:
@@ -98,6 +100,7 @@ class RunParts:
 
 def _counters(wrapper: OptimWrapper) -> dict[str, int | Tensor | None]:
     return {
+        "micro_batches": wrapper.inner_count,
         "updates": wrapper.updates,
         "skipped_steps": wrapper.skipped_steps,
         "last_grad_norm": wrapper.last_grad_norm,

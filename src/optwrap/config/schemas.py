@@ -90,6 +90,8 @@ class OptimWrapperConfig(metaclass=ABCMeta):  # noqa: B024 -- for __subclasshook
     """The optimizer: `_target_` and its arguments, less the parameters."""
     accumulative_counts: int = 1
     """Micro-batches to an update."""
+    calls_per_batch: float = 1.0
+    """How often the task calls update_params for a batch of data: 2, or 0.2 where at every fifth."""
     clip_grad: ClipGradConfig = field(default_factory=ClipGradConfig)
     """Gradient clipping."""
     constructor: Any = field(default_factory=lambda: _constructor("Default"))

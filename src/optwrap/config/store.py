@@ -1,13 +1,14 @@
 """Puts the structured configs into Hydra's ConfigStore, under the group names that conf/ refers to."""
 
 from collections.abc import Iterator
-from dataclasses import field, make_dataclass
+from dataclasses import field, make_dataclass, replace
 from typing import Any, Self
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
 
 from optwrap.config import resuming, schemas, sources, train_schema
-from optwrap.config.signatures import Signature, optimizer_signatures, scheduler_signatures
+from optwrap.config.signatures import Argument, Signature, optimizer_signatures, scheduler_signatures
 
 
 def register() -> None:
@@ -34,7 +35,7 @@ def register() -> None:
     for signature in optimizer_signatures().values():
         _store_class(store, signature, kind="optimizer", group="optim_wrapper", key="optimizer")
     for signature in scheduler_signatures().values():
-        _store_class(store, signature, kind="scheduler", group="schedule", key="lr")
+        _store_class(store, _of_a_run(signature), kind="scheduler", group="schedule", key="lr")
     for group in ("schema", "optim_wrapper", "schedule"):
         store.repo[group] = _SharedGroup(store.repo[group])
 
@@ -78,6 +79,22 @@ def schema(signature: Signature) -> type:
             default = field(default_factory=list(default).copy)
         fields.append((argument.name, argument.type, default))
     return make_dataclass(signature.name, fields)
+
+
+def _of_a_run(signature: Signature) -> Signature:
+    """Return a scheduler's signature without the defaults that the run knows better.
+
+    These are its length, and of a ReduceLROnPlateau the direction of the metric; which one, torch does not ask.
+    """
+    plateau = signature.name == "ReduceLROnPlateau"
+    given = {"total_iters", "mode"} if plateau else {"total_iters"}
+    arguments = [
+        replace(argument, default=MISSING) if argument.name in given else argument
+        for argument in signature.arguments
+    ]
+    if plateau:
+        arguments.append(Argument("metric", str | None, None))
+    return replace(signature, arguments=tuple(arguments))
 
 
 def _store_class(store: ConfigStore, signature: Signature, kind: str, group: str, key: str) -> None:

@@ -11,7 +11,7 @@ from optwrap.optim.constructors.layer_decay import LayerDecayOptimWrapperConstru
 from optwrap.optim.constructors.multi import MultiOptimWrapperConstructor
 from optwrap.optim.named_state import load_named_options, load_named_state_dict, named_state_dict
 from optwrap.optim.parallel.freezing import frozen
-from optwrap.optim.schedule.build import build_schedule
+from optwrap.optim.schedule.build import Metrics, build_schedule
 from optwrap.optim.schedule.schedule import Schedule, ScheduleDict
 from optwrap.optim.schedule.schedulers import multi_step, warmup_cosine
 from optwrap.optim.step.clip import ClipNorm, ClipValue
@@ -27,6 +27,7 @@ __all__ = [
     "HybridOptimWrapperConstructor",
     "HybridOptimizer",
     "LayerDecayOptimWrapperConstructor",
+    "Metrics",
     "MultiOptimWrapperConstructor",
     "NamedParam",
     "OptimWrapper",

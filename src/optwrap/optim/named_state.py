@@ -1,20 +1,23 @@
 """Optimizer state by parameter name, so that a run resumes under another `paramwise_cfg`."""
 
 import copy
+import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optwrap.optim.constructors.hybrid import HybridOptimizer
+from optwrap.optim.constructors.hybrid import optimizers_of
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
 logger = logging.getLogger(__name__)
 
+_NO_STATE = frozenset({"params", "param_names"})
 _NOT_OPTIONS = frozenset({"params", "param_names", "fused", "foreach"})  # how a run steps is its own choice
 
 
@@ -45,7 +48,7 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
     if isinstance(optim_wrapper, OptimWrapperDict):
         return {name: named_state_dict(wrapper) for name, wrapper in optim_wrapper.items()}
     state: dict[str, Any] = {"state": {}, "options": {}, "optimizers": {}}
-    for optimizer in _optimizers(optim_wrapper):
+    for optimizer in optimizers_of(optim_wrapper.optimizer):
         for name, param, group in _named(optimizer):
             if param in optimizer.state:
                 state["state"][name] = dict(optimizer.state[param])
@@ -54,7 +57,7 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
     own = optim_wrapper.state_dict()
     state["rest"] = {key: own[key] for key in ("loss_scaler", "accumulation") if key in own}
     if "accumulation" in state["rest"]:
-        names = [name for optimizer in _optimizers(optim_wrapper) for name, _, _ in _named(optimizer)]
+        names = [name for optimizer in optimizers_of(optim_wrapper.optimizer) for name, _, _ in _named(optimizer)]
         accumulation = state["rest"]["accumulation"]
         grads = dict(zip(names, accumulation["grads"], strict=True))
         state["rest"]["accumulation"] = {**accumulation, "grads": grads}
@@ -83,11 +86,14 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
     rest = {key: value for key, value in state["rest"].items() if key != "loss_scaler" or key in own}
     loaded = {key: own[key] for key in own if key not in ("loss_scaler", "accumulation")}
     kinds: dict[str, str] = {}
-    for target, optimizer in zip(_targets(loaded), _optimizers(optim_wrapper), strict=True):
+    for target, optimizer in zip(_targets(loaded), optimizers_of(optim_wrapper.optimizer), strict=True):
         order = [name for name, _, _ in _named(optimizer)]
         kinds |= dict.fromkeys(order, type(optimizer).__name__)
         shared = {i: name for i, name in enumerate(order) if state["optimizers"].get(name) == kinds[name]}
         target["state"] = {i: state["state"][name] for i, name in shared.items() if name in state["state"]}
+        saved = {name: state["options"][name] for name in shared.values()}
+        for group in target["param_groups"]:
+            group.update(_group_state(optimizer, group, saved))
     if "accumulation" in rest:
         grads = [rest["accumulation"]["grads"].get(name) for name in kinds]
         rest["accumulation"] = {**rest["accumulation"], "grads": grads}
@@ -99,6 +105,37 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
     if unmatched:
         logger.warning("Optimizer state: new parameters %s, left over %s.", unmatched.new, unmatched.left_over)
     return unmatched
+
+
+def _group_state(
+    optimizer: Optimizer, group: Mapping[str, Any], saved: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return what the optimizer itself keeps in a param group (Prodigy's `d`, step counters), from the checkpoint.
+
+    That is whatever its constructor takes no argument for. `saved` has the options by parameter name; a group of
+    new parameters alone gets what all others agree on.
+    """
+    parameters = inspect.signature(type(optimizer)).parameters
+    options = {*parameters, *_NO_STATE}
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        options |= set(optimizer.defaults)
+    keys = dict.fromkeys(key for each in saved.values() for key in each)  # some are there from the first step on
+    own = [key for key in keys if key not in options and not key.startswith("initial_")]
+    names = [name for name in group.get("param_names", ()) if name in saved]
+    found: dict[str, Any] = {}
+    for key in own:
+        values = [saved[name][key] for name in names or saved if key in saved[name]]
+        if values and (names or all(_same(value, values[0]) for value in values)):
+            found[key] = copy.deepcopy(values[0])
+        if names and not all(_same(value, values[0]) for value in values):
+            logger.warning("Param group of %s: %r differs in the checkpoint; it is %r.", names[0], key, values[0])
+    return found
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.equal(first, second)
+    return bool(first == second)
 
 
 def _joined(parts: Mapping[str, Unmatched]) -> Unmatched:
@@ -131,11 +168,6 @@ def load_named_options(optim_wrapper: OptimWrapper | OptimWrapperDict, state: Ma
             )
         if options:
             group.update(copy.deepcopy(options[0]))
-
-
-def _optimizers(optim_wrapper: OptimWrapper) -> list[Optimizer]:
-    optimizer = optim_wrapper.optimizer
-    return list(optimizer.optimizers.values()) if isinstance(optimizer, HybridOptimizer) else [optimizer]
 
 
 def _targets(state_dict: dict[str, Any]) -> list[dict[str, Any]]:

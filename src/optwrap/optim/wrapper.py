@@ -51,6 +51,7 @@ class OptimWrapper(Counters):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}.")
         self.clip_grad = parse_clip_grad(clip_grad)
         self.assignments: list[Assignment] = []  # of each parameter, where a constructor built the wrapper
+        self.calls_per_batch = 1.0  # of update_params, for a batch of data: what a run's length is planned by
         self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
         self._window = AccumulationWindow(accumulative_counts)
         self._parallel = ParallelModules(Untrained([optimizer]))

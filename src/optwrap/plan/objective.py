@@ -12,7 +12,7 @@ class Objective:
     """The metric that `objective` names, which way it is better, and the best value of it so far.
 
     `better` is min, max or None: then what the metric itself says (torchmetrics' `higher_is_better`), and lower
-    for a loss. Where nobody says, no value is best.
+    for a loss. Where nobody says, no value is best. `directions` has the same for all metrics of the task.
 
     Raises:
         ConfigError: the task has no such metric; the message names the nearest.
@@ -29,7 +29,9 @@ class Objective:
             raise ConfigError(f"checkpoint.best={better}: it is min or max; null: what the metric says.")
         self.name = name
         self.metric = name.partition("/")[2]
+        self.directions = {each: _higher_is_better(metric, each, None) for each, metric in task.metrics.items()}
         self.higher_is_better = _higher_is_better(task.metrics[self.metric], self.metric, better)
+        self.directions[self.metric] = self.higher_is_better
         self.best: float | None = None
 
     def improves(self, value: float) -> bool:

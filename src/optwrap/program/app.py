@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from optwrap.config import resuming, store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
+from optwrap.config.saved_overrides import check_composed
 from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
 from optwrap.program.entry import FULL_ERROR, Task
@@ -28,6 +29,7 @@ from optwrap.program.folder import claim_folder, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.program.launch import run_or_launch
 from optwrap.program.nodes import Nodes
+from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
 from optwrap.program.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
 from optwrap.sweep.driver import new_sweep, run_sweep
 from optwrap.sweep.failures import again
@@ -41,9 +43,11 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
 
     `entry.main` says how it ends.
     """
+    typed = sys.argv[1:]
     try:
-        sys.argv[1:] = resuming.with_saved_overrides(sys.argv[1:])
-        sys.argv[1:] = arguments_of_rank(sys.argv[1:])
+        sys.argv[1:] = resuming.with_saved_overrides(typed)
+        saved = [each for each in sys.argv[1:] if each not in typed]
+        sys.argv[1:] = arguments_of_rank(with_new_keys(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(_say(str(error), code=1))
     line = CommandLine(conf, config_name, _typed_overrides(sys.argv[1:]))
@@ -53,7 +57,7 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
     arguments: dict[str, Any] = VERSION_BASE | declared_targets("execution_whitelist")
     program = hydra.main(config_path=str(conf), config_name=config_name, **arguments)
     with joined() as processes:
-        launch = functools.update_wrapper(partial(run_or_launch, task, script), task)
+        launch = _trusting(functools.update_wrapper(partial(run_or_launch, task, script), task), saved)
         resuming.register_resolver(partial(processes.agree, "run folder"))
         if os.environ.get(FULL_ERROR) == "1":
             return _run_openly(lambda sweep: program(_open_job(launch, sweep))(), line)
@@ -113,7 +117,7 @@ def _open_job(task: Task, sweep: Sweep) -> Task:
 
 @contextmanager
 def _hydra_lets_errors_out() -> Iterator[None]:
-    """Make Hydra raise instead of printing and exiting, which it only does with HYDRAFULL_ERROR=1.
+    """Make Hydra raise instead of printing and exiting, which it only does with HYDRA_FULL_ERROR=1.
 
     A user's own setting was looked at before, and is as it was afterwards.
     """
@@ -140,6 +144,8 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         config = HydraConfig.get()
         sweeps = config.mode == RunMode.MULTIRUN
         try:
+            fit_own_targets(cfg, list(config.overrides.task))
+            warn_of_new_keys(cfg, list(config.overrides.task))
             if sweeps:
                 return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
             if shares_the_terminal():
@@ -160,6 +166,17 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
             raise
 
     return job
+
+
+def _trusting(task: Task, saved: Sequence[str]) -> Task:
+    """Wrap what runs a config: check first what overrides that a folder had `saved` make of it."""
+
+    @functools.wraps(task)
+    def trusting(cfg: DictConfig, **kwargs: Any) -> Any:
+        check_composed(cfg, saved, str(cfg.get("resume")))
+        return task(cfg, **kwargs)
+
+    return trusting
 
 
 def _alone(task: Task, cfg: DictConfig) -> Any:
@@ -208,7 +225,7 @@ def _message(error: Exception, line: CommandLine) -> str:
     with suppress(Exception):
         if message := explain(error, line):
             return message
-    return short_traceback(error, hidden=__file__) + "\nHYDRAFULL_ERROR=1 shows the frames of Hydra too."
+    return short_traceback(error, hidden=__file__) + "\nHYDRA_FULL_ERROR=1 shows the frames of Hydra too."
 
 
 def _say(message: str, code: int) -> int:

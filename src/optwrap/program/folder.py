@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from optwrap.errors import ConfigError
-from optwrap.files import write_text
+from optwrap.files import drop_temporaries, write_text
 from optwrap.lock import BusyError, locked
 from optwrap.program.processes import parent_reports, rank_suffix, started_by_torchrun
 
@@ -63,7 +63,7 @@ def _check_one_folder(folder: Path) -> None:
 
 
 def claim_folder(cfg: DictConfig) -> None:
-    """Save the config of a new run, as Hydra would.
+    """Save the config of a new run, as Hydra would, and remove what a killed one was in the midst of writing.
 
     That of an earlier run stays until the run has gone on (`save_config`): a refused start changes no file.
 
@@ -78,6 +78,9 @@ def claim_folder(cfg: DictConfig) -> None:
             f"hydra.run.dir={folder}: this folder already holds a run. Go on with it by resume=auto beside "
             "the same command, or choose another: by default its name is the time to the second."
         )
+    drop_temporaries(folder)
+    if (folder / CONFIG).is_dir():
+        drop_temporaries(folder / CONFIG)
 
 
 def save_config(folder: Path, cfg: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """What a run leaves in its folder, and shows on the terminal, on the way."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,15 @@ FILES = {
     "checkpoint": "checkpoint.pt",
     "status": "status.json",
 }
+
+
+def complete(folder: Path, plan: Plan) -> None:
+    """Write what is still missing beside the result of a run: its curves, and then that it is finished."""
+    if _status(folder) == "finished":
+        return
+    if (folder / FILES["metrics"]).exists():
+        plot_curves(folder / FILES["metrics"], folder / FILES["curves"])
+    _write_status(folder, plan, "finished", plan.micro_batches)
 
 
 class FolderWriter:
@@ -57,7 +67,7 @@ class FolderWriter:
         """Write the param groups and that the run is running; show the live display."""
         self._write_param_groups()
         self._progress.__enter__()
-        self._write_status("running", self._plan.start.micro_batches)
+        _write_status(self.path, self._plan, "running", self._plan.start.micro_batches)
 
     def end(self, error: BaseException | None, count: int) -> None:
         """Close all files and the display; where an error ended the run after `count` micro-batches, say so."""
@@ -66,7 +76,7 @@ class FolderWriter:
             each.close()
         if error is not None:
             ended = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            self._write_status(ended, count)
+            _write_status(self.path, self._plan, ended, count)
 
     def advance(self, count: int) -> None:
         """Move the live display."""
@@ -92,8 +102,7 @@ class FolderWriter:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json` and `curves.png`; show the summary."""
         write_json(self.path / FILES["result"], result)
-        plot_curves(self.path / FILES["metrics"], self.path / FILES["curves"])
-        self._write_status("finished", self._plan.micro_batches)
+        complete(self.path, self._plan)
         files = {what: self.path / name for what, name in FILES.items() if what != "status"}
         shown = {name: value for name, value in result.items() if name not in UNSHOWN}
         summary(shown, {"folder": self.path} | files)
@@ -102,11 +111,6 @@ class FolderWriter:
         for each in self._loggers:
             each.log(split, row)
 
-    def _write_status(self, status: str, count: int) -> None:
-        """Say how the run stands, to people and to programs that look at many."""
-        content = {"status": status, "update": self._plan.update_after(count), "updates": self._plan.updates}
-        write_json(self.path / FILES["status"], content)
-
     def _write_param_groups(self) -> None:
         assignments = [each for wrapper in self._wrappers.values() for each in wrapper.assignments]
         write_csv(assignments, self.path / FILES["param groups"])
@@ -114,3 +118,17 @@ class FolderWriter:
         title = f"{len(assignments)} parameters in {groups} param group{'s' * (groups != 1)}"
         shown = {"terminal": f"{title}: {FILES['param groups']}"}
         logger.info("%s:\n%s", title, format_table(assignments), extra=shown)
+
+
+def _status(folder: Path) -> Any:
+    try:
+        content = json.loads((folder / FILES["status"]).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content.get("status") if isinstance(content, dict) else None
+
+
+def _write_status(folder: Path, plan: Plan, status: str, count: int) -> None:
+    """Say how a run stands, to people and to programs that look at many."""
+    content = {"status": status, "update": plan.update_after(count), "updates": plan.updates}
+    write_json(folder / FILES["status"], content)

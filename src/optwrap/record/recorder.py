@@ -10,6 +10,7 @@ from torch import Tensor
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper, OptimWrapperDict
+from optwrap.optim.assignment.hyperparameters import base_group
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.objective import Objective
 from optwrap.plan.plan import Plan
@@ -42,6 +43,10 @@ class Recorder:
         self.metrics: dict[str, float] = {}
         self._ranks = ranks
         self._wrappers = named_wrappers(optim_wrapper)
+        self._base_groups = {
+            name: base_group(wrapper.param_groups, wrapper.optimizer.defaults.get("lr"))
+            for name, wrapper in self._wrappers.items()
+        }
         self._meter = TrainMeter()
         self._grad_norms = {
             f"{name}grad_norm": GradNorm(wrapper, plan.logs_update) for name, wrapper in self._wrappers.items()
@@ -144,7 +149,7 @@ class Recorder:
         columns: dict[str, float | int | None] = {}
         for name, wrapper in self._wrappers.items():
             norm = self._grad_norms[f"{name}grad_norm"].value
-            columns[f"{name}lr"] = wrapper.get_lr()["lr"][0]
+            columns[f"{name}lr"] = wrapper.get_lr()["lr"][self._base_groups[name]]
             columns[f"{name}grad_norm"] = None if norm is None else norm.item()
             columns[f"{name}skipped_steps"] = wrapper.skipped_steps
         return columns

@@ -13,11 +13,13 @@ from optwrap.checkpoint.model_state import sharded_params
 from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
 from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
-from optwrap.optim import OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
+from optwrap.optim import Metrics, OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
+from optwrap.plan.calls import begin
 from optwrap.plan.objective import Objective
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
 from optwrap.program.folder import run_folder, save_config
+from optwrap.record.folder_writer import complete
 from optwrap.record.recorder import Recorder
 from optwrap.run.setup import Process, seed_rank
 
@@ -73,9 +75,13 @@ def set_course(
         between_updates=ranks.size > 1,
     )
     finished = finished_value(folder, saved, plan, cfg.objective, ranks)
-    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches)
-    optim_wrapper.initialize_count_status(model, 0, plan.micro_batches)
+    judged = Metrics(objective.directions, objective.metric)
+    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
+    begin(optim_wrapper, model, plan.micro_batches)
     parts, config = RunParts(model, optim_wrapper, schedule, task), plain_config(cfg)
+    if saved is not None and finished is not None and ranks.is_first:
+        checkpoints.complete(saved.path)
+        complete(folder, plan)
     if saved is not None and finished is None:
         restore(parts, saved, plan, config)
         if ranks.is_first:

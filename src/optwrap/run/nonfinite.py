@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -15,6 +15,7 @@ from optwrap.optim.step.clip import ClipNorm, total_norm
 from optwrap.optim.step.layout import params_of
 from optwrap.plan.plan import Plan
 from optwrap.plan.ranks import ALONE, Ranks
+from optwrap.run.buffers import WindowBuffers, scales_loss
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,12 @@ class NonFiniteWatch:
 
     - `error`: the run stops, and its last checkpoint is from before.
     - `rollback`: model and optimizer go back to the last checkpoint, the data and the schedule go on.
-    - `skip`: an update whose gradients are not finite is dropped and counted in `skipped_steps`. To know before
-      the step, this one waits for the device once an update.
+    - `skip`: an update whose gradients are not finite is dropped and counted in `skipped_steps`, and the buffers
+      of `model` are those from before its window. To know before the step, this one waits for the device once an
+      update.
 
-    Wrappers with loss scaling skip overflowed updates by themselves.
+    Wrappers with loss scaling skip overflowed updates by themselves; under `skip`, buffers that such an update has
+    made NaN or inf are those from before it, too.
     """
 
     def __init__(
@@ -49,16 +52,20 @@ class NonFiniteWatch:
         plan: Plan,
         roll_back: Callable[[int], None],
         ranks: Ranks = ALONE,
+        model: nn.Module | None = None,
     ) -> None:
         if policy not in POLICIES:
             raise ConfigError(f"on_nonfinite={policy}: it is one of {', '.join(POLICIES)}.")
         self._policy, self._plan, self._roll_back, self._ranks = policy, plan, roll_back, ranks
-        self._wrappers = {name: each for name, each in wrappers.items() if not _scales_loss(each)}
+        self._wrappers = {name: each for name, each in wrappers.items() if not scales_loss(each)}
+        self._buffers = WindowBuffers(model, wrappers.values()) if model is not None and policy == "skip" else None
         groups = [group for each in wrappers.values() for group in each.param_groups]
         self._params = [param for group in groups for param in group["params"]]
-        self._skipping = [_Skipping(each) for each in self._wrappers.values()] if policy == "skip" else []
+        self._skipping = (
+            [_Skipping(each, self._buffers) for each in self._wrappers.values()] if policy == "skip" else []
+        )
         self._first_bad: dict[str, Tensor] = {}
-        self._norms: dict[str, Tensor | None] = {}
+        self._norms = self._last_norms()  # a resumed run's is of an update from before
         self._checked = 0
         self.rollbacks = 0
         self.needs_checkpoint = policy == "rollback"
@@ -78,6 +85,8 @@ class NonFiniteWatch:
             if norm is not None and norm is not self._norms.get(name):
                 self._look(f"{name}gradient norm", norm, count)
             self._norms[name] = norm
+        if self._buffers is not None:
+            self._buffers.end_micro_batch()
 
     def check(self, count: int) -> None:
         """Wait for the device, and act where something was NaN or inf since the last check.
@@ -114,11 +123,24 @@ class NonFiniteWatch:
             )
         logger.warning("The %s %s NaN or inf since %s: back to the last checkpoint.", what, verb, place)
         self._roll_back(count)
+        self._norms = self._last_norms()
+
+    def state(self) -> list[Tensor] | None:
+        """Return what a checkpoint inside a window needs: the buffers from before it."""
+        return None if self._buffers is None else self._buffers.state()
+
+    def load_state(self, state: Any) -> None:
+        """Take what `state` returned."""
+        if self._buffers is not None:
+            self._buffers.load(state)
 
     def close(self) -> None:
         """Take hooks off the optimizers."""
         for each in self._skipping:
             each.close()
+
+    def _last_norms(self) -> dict[str, Tensor | None]:
+        return {name: each.last_grad_norm for name, each in self._wrappers.items()}
 
     def _look(self, what: str, value: Tensor, count: int) -> None:
         bad = (~torch.isfinite(value)) * count
@@ -129,8 +151,8 @@ class NonFiniteWatch:
 class _Skipping:
     """A hook that leaves an optimizer no gradient to step with where one is not finite."""
 
-    def __init__(self, wrapper: OptimWrapper) -> None:
-        self._wrapper = wrapper
+    def __init__(self, wrapper: OptimWrapper, buffers: WindowBuffers | None) -> None:
+        self._wrapper, self._buffers = wrapper, buffers
         self._in_a_row = 0
         self._hook = wrapper.optimizer.register_step_pre_hook(self._drop)
 
@@ -142,18 +164,18 @@ class _Skipping:
         norm = self._wrapper.last_grad_norm if isinstance(self._wrapper.clip_grad, ClipNorm) else None
         if bool(torch.isfinite(total_norm(params) if norm is None else norm)):
             self._in_a_row = 0
+            if self._buffers is not None:
+                self._buffers.step_taken()
             return
         for param in params:
             param.grad = None
+        if self._buffers is not None:
+            self._buffers.step_dropped()
         self._wrapper.skipped_steps += 1
         self._wrapper.updates -= 1  # the wrapper counts this step as one
         self._in_a_row += 1
         if self._in_a_row > MOST_SKIPPED:
             raise ConfigError(f"on_nonfinite=skip: {MOST_SKIPPED} updates in a row were skipped. {_ADVICE}")
-
-
-def _scales_loss(wrapper: OptimWrapper) -> bool:
-    return getattr(wrapper, "loss_scaler", None) is not None
 
 
 def _all_finite(params: Iterable[Tensor]) -> bool:

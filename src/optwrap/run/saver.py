@@ -16,6 +16,7 @@ from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.optim import load_named_state_dict
 from optwrap.optim.wrapper_dict import named_wrappers
+from optwrap.plan.calls import CallCheck, begin
 from optwrap.plan.random_state import get_random_state, set_random_state
 from optwrap.program.interruption import Interrupted
 from optwrap.record.recorder import Recorder
@@ -41,7 +42,10 @@ class Saver:
         if switches["sharded"]:
             self._shards = ShardSaver(course.checkpoints, self._ranks, switches["asynchronous"])
         wrappers = named_wrappers(course.parts.optim_wrapper)
-        self.watch = NonFiniteWatch(on_nonfinite, wrappers, course.plan, self._roll_back, self._ranks)
+        self._check_calls = CallCheck(wrappers)
+        self.watch = NonFiniteWatch(
+            on_nonfinite, wrappers, course.plan, self._roll_back, self._ranks, course.parts.model
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +62,8 @@ class Saver:
                 self._shards.poll()
 
     def step(self, stats: Mapping[str, Tensor], count: int) -> None:
-        """Watch the numbers of micro-batch `count`; finish a checkpoint whose shards are written by now."""
+        """Watch micro-batch `count`, its numbers and calls; finish a checkpoint whose shards are written."""
+        self._check_calls(count)
         self.watch.step(stats, count)
         if self._shards is not None:
             self._shards.poll()
@@ -70,6 +75,7 @@ class Saver:
             self._newest = saved.path
             self._objective.best = saved.state["best"]
             self.watch.rollbacks = saved.state["rollbacks"]
+            self.watch.load_state(saved.state.get("buffers"))
             if saved.random is not None:
                 set_random_state(saved.random, self._process.device)
         elif self.watch.needs_checkpoint:
@@ -103,6 +109,7 @@ class Saver:
             "recorder": records,
             "best": self._objective.best,
             "rollbacks": self.watch.rollbacks,
+            "buffers": self.watch.state(),
             "random": random,
             "other_ranks": others,
             "config": self._config,
@@ -136,6 +143,8 @@ class Saver:
         optim_wrapper = self._parts.optim_wrapper
         load_full_state(self._parts.model, saved.state["model"])
         load_named_state_dict(optim_wrapper, saved.state["optim_wrapper"])
-        for wrapper in named_wrappers(optim_wrapper).values():
+        for name, wrapper in named_wrappers(optim_wrapper).items():
             wrapper.zero_grad()  # what the checkpoint held of a window is of another place
-        optim_wrapper.initialize_count_status(self._parts.model, count, self._plan.micro_batches)
+            # Not that of the bad update: the next checkpoint would hold it, and a resumed run take it for news.
+            wrapper.last_grad_norm = saved.state["counters"][name]["last_grad_norm"]
+        begin(optim_wrapper, self._parts.model, self._plan.micro_batches, count)

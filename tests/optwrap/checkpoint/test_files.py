@@ -124,3 +124,47 @@ def test_the_best_stays_when_its_other_name_goes(tmp_path):
     checkpoints.save({"at": 2}, 2, 0)
     assert checkpoints.find("best", CPU)[1] == {"at": 1}
     assert checkpoints.find("last", CPU)[1] == {"at": 2}
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return checkpoint.Checkpoints(tmp_path / "c", tmp_path / "last.pt", keep=1)
+
+
+def test_what_a_kill_inside_of_a_save_has_left_undone_is_done_later(checkpoints, monkeypatch):
+    checkpoints.save({"at": 1}, 1, 0)
+
+    def killed(path, name):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save({"at": 2}, 2, 0)
+    assert checkpoint.load(checkpoints.latest, CPU) == {"at": 1}
+    assert len(checkpoints.paths()) == 2
+    checkpoints.complete(checkpoints.paths()[0])
+    assert checkpoint.load(checkpoints.latest, CPU) == {"at": 2}
+    assert [path.name for path in checkpoints.paths()] == ["update_000002.pt"]
+
+
+def test_a_complete_checkpoint_stays_as_it_is_with_and_without_links(checkpoints, monkeypatch):
+    def refused(path, name):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    path = checkpoints.save({"at": 1}, 1, 0)
+    before = checkpoints.latest.stat()
+    checkpoints.complete(path)
+    assert checkpoints.latest.stat() == before
+
+
+def test_links_among_the_checkpoints_go_and_what_they_lead_to_stays(checkpoints, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "data").touch()
+    (tmp_path / "c").mkdir()
+    for name in ("x.tmp", "update_000007.shards", "update_000009.2.shards"):
+        (tmp_path / "c" / name).symlink_to(tmp_path / "elsewhere")
+    checkpoints.save({"at": 1}, 1, 0)
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["update_000001.pt"]
+    assert (tmp_path / "elsewhere" / "data").exists()

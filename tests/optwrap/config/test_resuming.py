@@ -1,7 +1,9 @@
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from optwrap.config.resuming import with_saved_overrides
+from optwrap.config.saved_overrides import check_composed
 from optwrap.errors import ConfigError
 
 
@@ -66,6 +68,17 @@ def hostile(run, override):
         "model=${${data.name}:x}",
         "experiment=../../foreign/evil",
         "optim_wrapper=[sgd,../../foreign/evil]",
+        "experiment=/path/evil",
+        "optim_wrapper=[sgd,/path/evil]",
+        "optim_wrapper/generator=/path/evil",
+        "schedule=file:///path/evil",
+        "model='C:\\\\evil'",
+        "experiment='..\\\\evil'",
+        "data.source=torch.load",
+        "data={_target_: experiments.vit_layer_decay.some_classes, source: torch.load, f: x, weights_only: false}",
+        "model._target_=torchvision.models._api.WeightsEnum.get_state_dict",
+        "+model.weights={_target_: torchvision.models._api.Weights, url: 'https://evil', transforms: x, meta: {}}",
+        "optim_wrapper.constructor=torch.hub.load",
         "--config-dir=foreign",
         "--multirun",
     ],
@@ -92,6 +105,14 @@ def test_what_hydra_itself_was_told_is_not_taken(override, run):
         "model._target_=torch.nn.Linear",
         "optim_wrapper.optimizer={_target_: torch.optim.SGD, lr: 1}",
         "data.root=../data",
+        "data_root=/scratch/data",
+        "data_root=../data",
+        "data={_target_: optwrap.vision.mnist, root: /scratch/../data}",
+        "experiment=quick/gan",
+        "optim_wrapper/generator=[adam,amp]",
+        "optim_wrapper.constructor=optwrap.optim.LayerDecayOptimWrapperConstructor",
+        "data.source=optwrap.vision.digits",
+        "+note=a.b",
         "data.root=${oc.env:HOME}/data",
         "model.width=${data.channels}",
     ],
@@ -105,3 +126,26 @@ def test_what_is_refused_can_be_typed_again(run):
     hostile(run, "task._target_=mine.Task")
     arguments = ["task._target_=mine.Task", f"resume={run}"]
     assert with_saved_overrides(arguments) == ["epochs=3", *arguments]
+
+
+def composed(**nodes):
+    return OmegaConf.create({"resume": "outputs/x", **nodes})
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"a": "torch", "model": {"source": "${a}.load"}},
+        {"a": "load", "data": {"parts": [{"_target_": "torch.${a}"}]}},
+        {"a": "download.shutil.rmtree", "data": {"_target_": "optwrap.vision.${a}"}},
+    ],
+)
+def test_overrides_that_only_together_name_code_are_refused_in_what_is_composed_of_them(nodes):
+    with pytest.raises(ConfigError, match=r"resume=outputs/x: .*hydra.run.dir=outputs/x resume=auto"):
+        check_composed(composed(**nodes), ["a=x"], "outputs/x")
+    check_composed(composed(**nodes), [], "outputs/x")  # all of it was typed, or is the user's own
+
+
+def test_what_the_users_own_configs_spell_out_goes_on():
+    check_composed(composed(model={"_target_": "mine.Net", "norm": "mine.Norm"}), ["epochs=3"], "outputs/x")
+    check_composed(composed(a="Net", model={"_target_": "experiments.gan.${.b}", "b": "DCGAN"}), ["a=1"], "x")

@@ -69,6 +69,7 @@ def test_fields_and_defaults_are_those_that_the_library_takes() -> None:
     wrapper_arguments = {
         *inspect.signature(AmpOptimWrapper).parameters,
         "_target_",
+        "calls_per_batch",
         "constructor",
         "paramwise_cfg",
     }

@@ -35,6 +35,14 @@ def main(cfg):
             raise ConfigError("seed=0: too low.")
         except ConfigError:
             return [][1]
+    if cfg.device == "optimizer":
+        import torch
+
+        weight = torch.nn.Parameter(torch.ones(1))
+        weight.grad = torch.ones(1)
+        torch.optim.SparseAdam([weight]).step()
+    if cfg.device == "file":
+        open(cfg.data_root + "/train.npy")
     if cfg.device == "typo":
         return cfg.epoch
     if cfg.device == "build":
@@ -111,6 +119,13 @@ WRONG = [
     ("optim_wraper=sgd", ["Did you mean 'optim_wrapper'?"]),
     ("data=minst", ["group data has no option 'minst'", "Did you mean 'mnist'?", "digits"]),
     ("optim_wrapper=sgdd", ["Did you mean 'sgd'?"]),
+    (
+        "optim_wrapper=sgd,amp",
+        ["optim_wrapper=sgd,amp: several values", "-m optim_wrapper", "'optim_wrapper=[sgd,amp]'"],
+    ),
+    ("model=null", ["model=null: a group takes the name of an option", "'~model'", "model._target_="]),
+    ("objective=größe", ["objective=größe: ", "'objective=\"größe\"'"]),
+    ("optim_wrapper.optimizer.learning_rate=1", ["Did you mean 'lr'?"]),
     ("optim_wrapper=[sgd,ampp]", ["optim_wrapper=[sgd,ampp]: ", "no option 'ampp'", "Did you mean 'amp'?"]),
     ("optim_wrapper.acumulative_counts=2", ["Did you mean 'accumulative_counts'?"]),
     (
@@ -168,15 +183,17 @@ WRONG = [
     ("schedule=StepLR", ["schedule.lr.step_size has no value", "schedule.lr.step_size=..."]),
     ("optim_wrapper=[sgd,amp", ["optim_wrapper=[sgd,amp: ", "cannot be read", "bracket"]),
     ("epochs", ["KEY=VALUE", "epochs=..."]),
-    ("epochs=1,2", ["--multirun"]),
+    ("epochs=1,2", ["epochs=1,2: several values are a sweep, which takes -m: train.py -m epochs=1,2."]),
     ("+epochs=3", ["'epochs=3'"]),
     ("-m seed=0,1 epochs=abc", ["epochs=abc: ", "expected int"]),
     ("-m optim_wrapper=[sgd],[sgd,adamw]", ["[sgd,adamw]", "two optimizers"]),
     ("--cfg job data=minst", ["Did you mean 'mnist'?"]),
     ("--help dta=1", ["Did you mean 'data'?"]),
     ("device=config", ["device=config: no such device."]),
-    ("device=typo", ["train.py, line 19: ", "Did you mean 'epochs'?"]),
-    ("device=build task._target_=nowhere.Task", ["task: ", "'nowhere.Task'", "No module named 'nowhere'"]),
+    ("device=typo", ["train.py, line 27: ", "Did you mean 'epochs'?"]),
+    ("device=optimizer", ["optim_wrapper.optimizer: SparseAdam does not support dense gradients"]),
+    ("device=file data_root=/nowhere", ["data_root=/nowhere: /nowhere/train.npy is not there."]),
+    ("device=build task._target_=nowhere.Task", ["task._target_='nowhere.Task'", "No module named 'nowhere'"]),
     ("device=build task._target_=builtins.int", ["task: ", "TypeError: ", "invalid keyword argument"]),
 ]
 
@@ -231,6 +248,7 @@ def test_bug_keeps_its_traceback_without_the_frames_of_hydra(run: Run) -> None:
     assert "train.py" in result.err
     assert "site-packages/hydra" not in result.err
     assert "app.py" not in result.err
+    assert result.err.strip().endswith("HYDRA_FULL_ERROR=1 shows the frames of Hydra too.")
 
 
 @pytest.mark.parametrize("kind", ["config", "bug"])

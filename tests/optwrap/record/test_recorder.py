@@ -94,6 +94,15 @@ def test_several_wrappers_have_columns_of_their_own(tmp_path):
     assert "lr" not in rows(tmp_path)[0]
 
 
+@pytest.mark.parametrize("factor", [0, 0.1, 10])
+def test_the_lr_is_that_of_what_no_rule_changes(tmp_path, toy_model, factor):
+    first = next(iter(dict(toy_model.named_parameters())))
+    optimizer = {"_target_": "torch.optim.SGD", "lr": 0.5}
+    paramwise = {"custom_keys": {first: {"lr_mult": factor}}}
+    run(tmp_path, build_optim_wrapper(toy_model, {"optimizer": optimizer, "paramwise_cfg": paramwise}))
+    assert {row["lr"] for row in rows(tmp_path) if row["split"] == "train"} == {"0.5"}
+
+
 def test_a_run_whose_every_step_was_skipped_is_no_success(tmp_path, optim_wrapper):
     optim_wrapper.skipped_steps = 4
     with pytest.raises(ConfigError, match="all 4 steps were skipped"):

@@ -4,6 +4,7 @@ Hydra's and OmegaConf's exceptions hold the facts (the node, the key, the option
 """
 
 import errno
+import os
 import re
 import traceback
 from collections.abc import Iterator
@@ -26,9 +27,11 @@ from optwrap.config.messages.frames import (
     framework_raised,
     is_framework_file,
     library_raised,
+    raised_by_optimizer,
     while_composing,
 )
 from optwrap.config.messages.node_errors import explain_node, listing, no_value
+from optwrap.config.messages.typed_errors import explain_list, explain_null, explain_unreadable
 from optwrap.config.messages.wrapper_errors import explain_clash, explain_misplaced, explain_no_group
 from optwrap.config.sources import EXPERIMENT, WRAPPER
 from optwrap.errors import ConfigError, did_you_mean
@@ -41,7 +44,7 @@ EXTRAS = {  # what offers an option of Hydra's own groups: the extra of pyprojec
     "hydra/launcher/ray": "ray",
     "hydra/sweeper/optuna": "optuna",
 }
-FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "max_lr"})
+FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "total_iters", "max_lr", "mode"})
 """Arguments of schedulers that the run's own length and lr fill in, so that a config may leave them out."""
 
 _CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC})
@@ -53,8 +56,10 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
     """Return the message for what a user can put right; None for a bug, whose traceback is needed."""
     if config_errors := [link for link in causes(error) if isinstance(link, ConfigError)]:
         return str(config_errors[0])
+    if of_null := explain_null(str(error), line):
+        return of_null
     if isinstance(error, OverrideParseException):
-        return _unreadable_override(error)
+        return explain_unreadable(error)
     if isinstance(error, MissingConfigException):
         return _unknown_option(error, line)
     if isinstance(error, InstantiationException) or _FULL_KEY.search(_notes(error)):
@@ -66,12 +71,20 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
         if node is not None:
             place = _place(error)
             return explain_misplaced(error, node, line, place) or explain_node(node, line, place)
-        known = explain_clash(str(error), line) or explain_no_group(str(error), line, _place(error))
+        known = (
+            explain_list(str(error))
+            or explain_clash(str(error), line)
+            or explain_no_group(str(error), line, _place(error))
+        )
         return known or _override_too_early(error) or str(error)
     if isinstance(error, OSError) and error.filename and error.errno in _CANNOT_WRITE:
         return (
             f"{error.filename}: {error.strerror}. Choose another folder by hydra.run.dir=... (or data.root=...)."
         )
+    if isinstance(error, FileNotFoundError) and (root := _data_root(error, line)):
+        return f"{root}: {error.filename} is not there. Give the folder of the data, relative to where you start."
+    if raised_by_optimizer(error):
+        return f"optim_wrapper.optimizer: {error}"
     if isinstance(error, YAMLError):
         return f"A config file is not valid YAML: {error}"
     if framework_raised(error) and isinstance(error, AssertionError):
@@ -89,12 +102,25 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
     return None
 
 
+def _data_root(error: OSError, line: CommandLine) -> str | None:
+    """Return the override of the data's folder that the missing file would be in."""
+    typed = [each.lstrip("+") for each in line.overrides]
+    typed = [each for each in typed if each.startswith(("data.root=", "data_root="))]
+    roots = [(override, os.path.abspath(override.partition("=")[2])) for override in typed]
+    missing = os.path.abspath(str(error.filename))
+    return next((override for override, root in roots if missing.startswith(root)), None)
+
+
 def check_complete(cfg: DictConfig, line: CommandLine) -> None:
     """Raise ConfigError if a value that nothing will fill in is missing: before the slow imports."""
     # Plain containers, since OmegaConf.missing_keys would stumble over interpolations of missing values.
     missing = _missing_keys(OmegaConf.to_container(cfg, resolve=False))
-    if unfilled := [key for key in missing if key.rpartition(".")[2] not in FILLED_IN_LATER]:
+    if unfilled := [key for key in missing if not _filled_in_later(key)]:
         raise ConfigError("\n".join(no_value(key, line) for key in unfilled))
+
+
+def _filled_in_later(key: str) -> bool:
+    return key.startswith("schedule.") and key.rpartition(".")[2] in FILLED_IN_LATER
 
 
 def _missing_keys(node: Any, above: str = "") -> Iterator[str]:
@@ -106,16 +132,6 @@ def _missing_keys(node: Any, above: str = "") -> Iterator[str]:
     elif isinstance(node, list):
         for index, child in enumerate(node):
             yield from _missing_keys(child, f"{above}[{index}]")
-
-
-def _unreadable_override(error: OverrideParseException) -> str:
-    if "=" not in error.override:
-        return f"{error.override}: an override is KEY=VALUE, for example {error.override}=..."
-    reason = next(text for text in error.message.splitlines() if "parsing override" not in text)
-    return (
-        f"{error.override}: cannot be read ({reason}). Close every bracket and quote, and quote the whole "
-        "override for the shell: 'optim_wrapper=[sgd,amp]'."
-    )
 
 
 def _unknown_option(error: MissingConfigException, line: CommandLine) -> str:

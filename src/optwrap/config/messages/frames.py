@@ -43,6 +43,13 @@ def library_raised(error: BaseException) -> bool:
     return bool({"site-packages", "dist-packages"} & set(file.parts)) and not file.is_relative_to(_OPTWRAP)
 
 
+def raised_by_optimizer(error: BaseException) -> bool:
+    """Tell whether an optimizer of torch refused what it was given: a kind of gradient, of parameter."""
+    frames = traceback.extract_tb(error.__traceback__)
+    folder = Path(frames[-1].filename).parts[-3:-1] if frames else ()
+    return isinstance(error, RuntimeError | ValueError | TypeError) and folder == ("torch", "optim")
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield the error and what it was raised from (`raise ... from ...`), outermost first."""
     while error is not None:

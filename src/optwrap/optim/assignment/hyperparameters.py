@@ -1,6 +1,6 @@
 """Hyperparameters of a param group as numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,16 @@ def momentum_of(group: Mapping[str, Any]) -> float:
     (0.9, 0)
     """
     return _number(group["momentum"] if "momentum" in group else group.get("betas", (0,))[0])
+
+
+def base_group(groups: Sequence[Mapping[str, Any]], base_lr: Any) -> int:
+    """Return the index of the param group that speaks for all: the one at the base lr, or else at the highest.
+
+    >>> base_group([{"lr": 0.0}, {"lr": 0.1}, {"lr": 0.2}], 0.1)
+    1
+    """
+    starts = [float(lr) if (lr := group.get("initial_lr", group["lr"])) is not None else 0.0 for group in groups]
+    return starts.index(base_lr if base_lr in starts else max(starts))
 
 
 def _number(value: Any) -> float:

@@ -1,6 +1,8 @@
 """From (model, config) to a wrapper: the default constructor and `build_optim_wrapper`."""
 
 import inspect
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch.optim import Optimizer
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import argument_names, build, locate, partial, plain
 from optwrap.optim.amp import AmpOptimWrapper
+from optwrap.optim.assignment.hyperparameters import momentum_of
 from optwrap.optim.assignment.params import NamedParam, walk
 from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules
 from optwrap.optim.assignment.rules import assign
@@ -19,6 +22,8 @@ from optwrap.optim.assignment.type_matches import check_types
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
+logger = logging.getLogger(__name__)
+
 
 def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapperDict:
     """Build the wrapper that `cfg` describes for the parameters of `model`.
@@ -26,9 +31,9 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
     Args:
         model: the plain model, or one in DDP, `torch.compile` or checkpoint wrappers.
         cfg: a dict or DictConfig with `optimizer: {_target_, ...}` and, each optional, `_target_` of the wrapper
-            (OptimWrapper), its arguments, `paramwise_cfg` and `constructor` (DefaultOptimWrapperConstructor):
-            a class called with (optim_wrapper_cfg, paramwise_cfg), then with the model, or a function called
-            with (model, optim_wrapper_cfg, paramwise_cfg).
+            (OptimWrapper), its arguments, `calls_per_batch`, `paramwise_cfg` and `constructor`
+            (DefaultOptimWrapperConstructor): a class called with (optim_wrapper_cfg, paramwise_cfg), then with
+            the model, or a function called with (model, optim_wrapper_cfg, paramwise_cfg).
 
     Raises:
         ConfigError: the config does not fit; the message names the key, the value and the remedy.
@@ -40,6 +45,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
     cfg = plain(cfg, "optim_wrapper")
     paramwise_cfg = cfg.pop("paramwise_cfg", None)
     constructor = _constructor(cfg.pop("constructor", None))
+    calls_per_batch = _calls_per_batch(cfg.pop("calls_per_batch", 1))
     if inspect.isclass(getattr(constructor, "func", constructor)):
         wrapper = constructor(cfg, paramwise_cfg)(model)
     else:
@@ -50,12 +56,31 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
             "an OptimWrapperDict."
         )
     _complete(wrapper, model)
+    if isinstance(wrapper, OptimWrapper):
+        wrapper.calls_per_batch = calls_per_batch
+    elif calls_per_batch != 1:
+        raise ConfigError(
+            f"optim_wrapper.calls_per_batch={calls_per_batch:g}: several wrappers do not share it. Give it below "
+            f"the wrapper that it is for, such as optim_wrapper.{next(iter(wrapper))}.calls_per_batch."
+        )
     return wrapper
+
+
+def _calls_per_batch(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(
+            f"optim_wrapper.calls_per_batch={value!r}: it is a number above 0, 2 or 0.2 (every fifth batch)."
+        )
+    return float(value)
 
 
 def _complete(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
     """Add names and assignments where there are none: a constructor of one's own need not think of them."""
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    for group in (group for wrapper in wrappers for group in wrapper.param_groups):
+        if (momentum := momentum_of(group)) >= 1:
+            logger.warning("optim_wrapper: a momentum of %g adds up all gradients without end.", momentum)
+            break
     incomplete = [
         wrapper
         for wrapper in wrappers
@@ -153,7 +178,9 @@ def build_optimizer(cfg: Mapping[str, Any], key: str, groups: list[dict[str, Any
     try:
         optimizer = build(cfg, key, groups)
     except TypeError as error:  # a string where it compares numbers, or `params` given twice
-        raise ConfigError(f"{key}: {error}") from error
+        texts = [name for name, value in cfg.items() if isinstance(value, str) and value[-1:].isdigit()]
+        said = "".join(f" {key}.{name}={cfg[name]!r} is a text: leave its quotes out." for name in texts)
+        raise ConfigError(f"{key}: {error}.{said}") from error
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"{key}._target_={cfg['_target_']}: this is no torch.optim.Optimizer.")
     return optimizer

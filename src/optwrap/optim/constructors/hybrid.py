@@ -89,6 +89,11 @@ class HybridOptimizer(Optimizer):
         self.param_groups = [group for each in self.optimizers.values() for group in each.param_groups]
 
 
+def optimizers_of(optimizer: Optimizer) -> list[Optimizer]:
+    """Return the optimizers that it is made of: itself, or those of a HybridOptimizer."""
+    return list(optimizer.optimizers.values()) if isinstance(optimizer, HybridOptimizer) else [optimizer]
+
+
 class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Builds one wrapper around two optimizers: `hidden_optimizer` for hidden matrices, `optimizer` for the rest.
 

@@ -17,6 +17,7 @@ _OF_ONE_WRAPPER = ("clip_grad", "paramwise_cfg", "optimizer")
 _OFF = {
     "_target_": "optwrap.optim.OptimWrapper",
     "accumulative_counts": 1,
+    "calls_per_batch": 1,
     "clip_grad.norm_type": 2.0,
     "clip_grad.error_if_nonfinite": False,
     "paramwise_cfg.bypass_duplicate": False,

@@ -1,10 +1,11 @@
-"""Schedulers of our own: torch's, with lengths given as fractions of the run."""
+"""Schedulers of our own: torch's, with lengths given as fractions of the run, and a plateau after a warm-up."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, SequentialLR
 
 from optwrap.errors import ConfigError
 
@@ -17,15 +18,20 @@ def warmup_cosine(
     Ends at `min_factor` times the base value. Source: Loshchilov and Hutter, SGDR, 2017; Goyal et al., 2017.
     """
     rise = _updates("schedule.lr.warmup", warmup, total_updates)
-    fall = max(total_updates - rise, 1)
+    return LambdaLR(optimizer, _WarmupCosine(rise, max(total_updates - rise, 1), min_factor))
 
-    def factor(update: int) -> float:
-        if update < rise:
-            return (update + 1) / (rise + 1)
-        progress = min((update - rise) / fall, 1.0)
-        return min_factor + (1 - min_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    return LambdaLR(optimizer, factor)
+class _WarmupCosine:
+    """The factor on the base value; an object, since torch saves the attributes of one with the scheduler."""
+
+    def __init__(self, rise: int, fall: int, min_factor: float) -> None:
+        self.rise, self.fall, self.min_factor = rise, fall, min_factor
+
+    def __call__(self, update: int) -> float:
+        if update < self.rise:
+            return (update + 1) / (self.rise + 1)
+        progress = min((update - self.rise) / self.fall, 1.0)
+        return self.min_factor + (1 - self.min_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def multi_step(
@@ -34,6 +40,55 @@ def multi_step(
     """Multiply by `gamma` at each milestone: an update, or a fraction of the run if below 1."""
     at = [_updates("schedule.lr.milestones", milestone, total_updates) for milestone in milestones]
     return MultiStepLR(optimizer, at, gamma)
+
+
+class PlateauAfter:
+    """A ReduceLROnPlateau that begins, at the base value, where other schedulers have ended.
+
+    torch's SequentialLR takes none. The arguments are those of SequentialLR, the plateau is the last in the list.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedulers: Sequence[Any], milestones: Sequence[int]) -> None:
+        if len(milestones) != len(schedulers) - 1:
+            raise ValueError(f"{len(schedulers)} schedulers need one milestone less, not {len(milestones)}.")
+        self.optimizer = optimizer
+        self.first: LRScheduler = SequentialLR(optimizer, list(schedulers[:-1]), list(milestones[:-1]))
+        self.plateau: ReduceLROnPlateau = schedulers[-1]
+        self._begins, self._position = milestones[-1], 0
+
+    @property
+    def waits_for_metrics(self) -> bool:
+        """Whether the plateau has begun."""
+        return self._position >= self._begins
+
+    def step(self) -> None:
+        """Go on by one update."""
+        self._position += 1
+        if self._position < self._begins:
+            self.first.step()
+        elif self._position == self._begins:
+            for group in self.optimizer.param_groups:
+                group["lr"] = group.get("base", group["initial_lr"])  # others, such as OneCycleLR, move the latter
+
+    def step_on_metric(self, value: float) -> None:
+        """Show a metric to the plateau, once it has begun."""
+        if self.waits_for_metrics:
+            self.plateau.step(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the parts."""
+        return {
+            "position": self._position,
+            "begins": self._begins,
+            "first": self.first.state_dict(),
+            "plateau": self.plateau.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+        self._position = state_dict["position"]
+        self.first.load_state_dict(state_dict["first"])
+        self.plateau.load_state_dict(state_dict["plateau"])
 
 
 def _updates(key: str, value: float, total_updates: int) -> int:

@@ -100,6 +100,7 @@ def _by_name(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> dict[str, A
 
 def _complete_options(optimizer: Optimizer, group: dict[str, Any], own: Mapping[str, Any]) -> None:
     """Take from the optimizer's own group how it steps, and options that the loaded one lacks."""
+    # Less those that torch adds to the defaults when it loads.
     lacking = [name for name in optimizer.defaults if name in own and name not in group]
     others = [name for name in group if name not in own and name not in _NOT_OPTIONS]
     foreign = [name for name in others if not name.startswith(_OF_SCHEDULES)]

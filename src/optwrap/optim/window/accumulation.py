@@ -44,6 +44,10 @@ class AccumulationWindow:
         Raises:
             ValueError: the run is over, or some micro-batches of the window have a weight and some have none.
         """
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"update_params takes the loss as a tensor, as the model gave it, not {loss!r}. item() cuts it."
+            )
         length = self.counts.window_length()
         begun = self.counts.held > 0 or self._weighted.total is not None
         if begun and (weight is None) != (self._weighted.total is None):

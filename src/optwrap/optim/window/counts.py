@@ -1,12 +1,22 @@
 """Counting micro-batches and steps: where accumulation windows begin, end and update, and what came of it."""
 
 import logging
+import math
 from collections import deque
 
 import torch
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
+
+
+def calls_in(batches: int, calls_per_batch: float) -> int:
+    """Return the micro-batches that a wrapper sees in so many batches of data, rounded up.
+
+    >>> calls_in(16, 2), calls_in(16, 0.2)
+    (32, 4)
+    """
+    return math.ceil(round(batches * calls_per_batch, 6))
 
 
 class MicroBatches:
@@ -71,7 +81,7 @@ class MicroBatches:
         if self.maximum is not None and self.done >= self.maximum:
             raise ValueError(
                 f"All {self.maximum} micro-batches (max_counts) are done; call initialize_count_status for a "
-                "further run."
+                "further run. In a run's config, calls_per_batch says how many there are for a batch of data."
             )
 
 

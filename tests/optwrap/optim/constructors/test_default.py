@@ -230,3 +230,16 @@ def test_a_lazy_model_is_an_error_until_it_has_shapes():
         build_optim_wrapper(model, {"optimizer": SGD})
     model(torch.ones(1, 3))
     assert len(build_optim_wrapper(model, {"optimizer": SGD}).assignments) == 2
+
+
+def test_a_number_between_quotes_is_named(toy_model):
+    cfg = {"optimizer": {"_target_": "torch.optim.SGD", "lr": "1e-3"}}
+    with pytest.raises(ConfigError, match=r"optim_wrapper\.optimizer\.lr='1e-3' is a text: leave its quotes out"):
+        build_optim_wrapper(toy_model, cfg)
+
+
+def test_a_momentum_that_adds_up_without_end_is_a_warning(toy_model, caplog):
+    build_optim_wrapper(toy_model, {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 2}})
+    assert [record.getMessage() for record in caplog.records] == [
+        "optim_wrapper: a momentum of 2 adds up all gradients without end."
+    ]

@@ -6,7 +6,13 @@ from torch import nn
 from torch.optim import SGD, Adam, lr_scheduler
 
 from optwrap.errors import ConfigError
-from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, build_schedule
+from optwrap.optim import (
+    AmpOptimWrapper,
+    OptimWrapper,
+    OptimWrapperDict,
+    build_optim_wrapper,
+    build_schedule,
+)
 
 TORCH = "torch.optim.lr_scheduler."
 OURS = "optwrap.optim."
@@ -404,3 +410,183 @@ def test_a_tensor_learning_rate_resumes_exactly():
     model, second, resumed = build()
     resumed.load_state_dict(state)
     assert train(model, second, resumed, 3) == pytest.approx(expected)
+
+
+COSINE = {"lr": {"_target_": TORCH + "CosineAnnealingLR"}}
+
+
+def resumed(first, schedule, lr_mult, cfg=COSINE, updates=10):
+    """Return a wrapper that goes on with `schedule` under other factors, and what goes on with it."""
+    model = nn.ModuleDict({"stem": nn.Linear(1, 1, bias=False), "head": nn.Linear(1, 1, bias=False)})
+    optim_wrapper = frozen_stem(model, lr_mult)
+    optim_wrapper.updates = first.updates
+    again = build_schedule(optim_wrapper, cfg, updates)
+    again.load_state_dict(schedule.state_dict())
+    return model, optim_wrapper, again
+
+
+def frozen_stem(model, lr_mult):
+    paramwise = {"custom_keys": {"stem": {"lr_mult": lr_mult}}}
+    optimizer = {"_target_": "torch.optim.SGD", "lr": 0.1}
+    return build_optim_wrapper(model, {"optimizer": optimizer, "paramwise_cfg": paramwise})
+
+
+def lr_of_stem(optim_wrapper):
+    return next(g["lr"] for g in optim_wrapper.param_groups if "stem.weight" in g["param_names"])
+
+
+@pytest.mark.parametrize(("lr_mult", "right"), [(1.0, 0.0655), (0.1, 0.00655), (0, 0.0)])
+def test_what_was_frozen_goes_on_at_the_place_of_the_schedule(lr_mult, right):
+    model = nn.ModuleDict({"stem": nn.Linear(1, 1, bias=False), "head": nn.Linear(1, 1, bias=False)})
+    first = frozen_stem(model, 0)
+    schedule = build_schedule(first, COSINE, 10)
+    for _ in range(4):
+        first.update_params(model["head"](model["stem"](torch.ones(1, 1))).sum())
+        schedule.step()
+    assert lr_of_stem(first) == 0
+    _, second, _ = resumed(first, schedule, lr_mult)
+    assert lr_of_stem(second) == pytest.approx(right, rel=1e-3)
+
+
+def test_a_longer_run_goes_on_along_its_own_curve():
+    model = nn.ModuleDict({"stem": nn.Linear(1, 1, bias=False), "head": nn.Linear(1, 1, bias=False)})
+    first = frozen_stem(model, 1)
+    schedule = build_schedule(first, COSINE, 10)
+    for _ in range(8):
+        first.update_params(model["head"](model["stem"](torch.ones(1, 1))).sum())
+        schedule.step()
+    model, second, longer = resumed(first, schedule, 1, updates=20)
+    seen = []
+    for _ in range(12):
+        seen.append(lr_of_stem(second))
+        second.update_params(model["head"](model["stem"](torch.ones(1, 1))).sum())
+        longer.step()
+    assert seen == pytest.approx([0.05 * (1 + math.cos(math.pi * update / 20)) for update in range(8, 20)])
+
+
+def test_what_a_plateau_has_seen_counts_on_under_another_base_value():
+    plateau = {"lr": {"_target_": TORCH + "ReduceLROnPlateau", "patience": 1, "factor": 0.5}}
+    _, first = setup()
+    schedule = build_schedule(first, plateau, 10)
+    for metric in (1.0, 2.0, 2.0, 2.0):  # lowered once; one bad evaluation since
+        schedule.step_on_metric(metric)
+    second = OptimWrapper(SGD(nn.Linear(1, 1).parameters(), lr=1.0))
+    again = build_schedule(second, plateau, 10)
+    again.load_state_dict(schedule.state_dict())
+    assert second.get_lr()["lr"] == [0.5]
+    again.step_on_metric(1.5)
+    assert second.get_lr()["lr"] == [0.25]
+
+
+def test_a_decay_that_is_off_stays_off_under_a_schedule_of_the_weight_decay():
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    optimizer = {"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": 0.1}
+    paramwise = {"norm_decay_mult": 0, "custom_keys": {"0.bias": {"decay_mult": 0.5}}}
+    optim_wrapper = build_optim_wrapper(model, {"optimizer": optimizer, "paramwise_cfg": paramwise})
+    cfg = {"weight_decay": {"_target_": TORCH + "CosineAnnealingLR", "eta_min": 0.02}}
+    schedule = build_schedule(optim_wrapper, cfg, 4)
+    for _ in range(4):
+        optim_wrapper.update_params(model(torch.ones(2, 1)).sum())
+        schedule.step()
+    decays = {name: group["weight_decay"] for group in optim_wrapper.param_groups for name in group["param_names"]}
+    assert decays == {
+        "0.weight": pytest.approx(0.02), "0.bias": pytest.approx(0.01), "1.weight": 0.0, "1.bias": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["PolynomialLR", "LinearLR", "ConstantLR"])
+def test_a_length_that_is_left_out_is_that_of_the_run(name):
+    model, optim_wrapper = setup()
+    schedule = build_schedule(optim_wrapper, {"lr": {"_target_": TORCH + name}}, 20)
+    expected = lrs_by_hand(lambda o: getattr(lr_scheduler, name)(o, total_iters=20), 20)
+    assert run(model, optim_wrapper, schedule, 20) == expected
+    assert len(set(expected[6:])) == (1 if name == "ConstantLR" else 14)
+
+
+def test_parts_of_a_sequence_have_what_their_milestones_leave():
+    model, optim_wrapper = setup()
+    parts = [{"_target_": TORCH + name} for name in ("LinearLR", "PolynomialLR", "OneCycleLR")]
+    cfg = {"_target_": TORCH + "SequentialLR", "milestones": [3, 9], "schedulers": parts}
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, 20)
+
+    def by_hand(optimizer):
+        first = lr_scheduler.LinearLR(optimizer, total_iters=3)
+        second = lr_scheduler.PolynomialLR(optimizer, total_iters=6)
+        third = lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=11)
+        return lr_scheduler.SequentialLR(optimizer, [first, second, third], [3, 9])
+
+    seen = run(model, optim_wrapper, schedule, 20)
+    assert seen == lrs_by_hand(by_hand, 20)
+    assert max(seen[9:]) == pytest.approx(0.1, rel=0.03)
+
+
+@pytest.mark.parametrize("order", ["load, build", "build, load"])
+def test_the_order_of_building_and_loading_changes_nothing(order):
+    cfg = {"lr": {"_target_": TORCH + "OneCycleLR"}}
+    model, first = setup()
+    schedule = build_schedule(first, cfg, 10)
+    run(model, first, schedule, 4)
+    state, place = first.state_dict(), schedule.state_dict()
+    expected = run(model, first, schedule, 6), first.get_momentum()
+    model, second = setup()
+    if order == "load, build":
+        second.load_state_dict(state)
+    again = build_schedule(second, cfg, 10)
+    again.load_state_dict(place)
+    if order == "build, load":
+        second.load_state_dict(state)
+    assert (run(model, second, again, 6), second.get_momentum()) == expected
+
+
+def test_a_param_group_added_in_mid_run_moves_with_the_others_from_its_own_value():
+    model, optim_wrapper = setup()
+    cosine = {"_target_": TORCH + "CosineAnnealingLR"}
+    schedule = build_schedule(optim_wrapper, {"lr": cosine, "weight_decay": cosine}, 10)
+    run(model, optim_wrapper, schedule, 5)
+    head = nn.Linear(1, 1)
+    optim_wrapper.optimizer.add_param_group({"params": list(head.parameters()), "lr": 0.2})
+    run(model, optim_wrapper, schedule, 1)
+    factor = 0.5 * (1 + math.cos(math.pi * 0.6))
+    assert optim_wrapper.get_lr()["lr"] == pytest.approx([0.1 * factor, 0.2 * factor])
+    assert schedule.state_dict()["lr"]["position"] == 6
+
+
+def test_a_second_schedule_begins_at_the_base_value_again():
+    model, optim_wrapper = setup(groups=2)
+    run(model, optim_wrapper, build_schedule(optim_wrapper, COSINE, 5), 5)
+    assert optim_wrapper.get_lr()["lr"] == pytest.approx([0, 0])
+    build_schedule(optim_wrapper, COSINE, 5)
+    assert optim_wrapper.get_lr()["lr"] == [0.1, 0.2]
+
+
+def test_a_plateau_lowers_a_tensor_that_param_groups_share_once():
+    lr = torch.tensor(0.1)
+    params = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for _ in range(3)]
+    optim_wrapper = OptimWrapper(Adam(params, lr=lr))
+    cfg = {"lr": {"_target_": TORCH + "ReduceLROnPlateau", "patience": 0, "factor": 0.5}}
+    schedule = build_schedule(optim_wrapper, cfg, 10)
+    for metric in (1.0, 2.0):
+        schedule.step_on_metric(metric)
+    assert optim_wrapper.get_lr()["lr"] == pytest.approx([0.05] * 3)
+
+
+def test_an_optimizer_with_a_schedule_of_its_own_needs_no_lr():
+    class OwnSchedule(SGD):
+        def __init__(self, params, lr=None):
+            super().__init__(params, lr=0.1)
+            self.defaults["lr"] = self.param_groups[0]["lr"] = lr
+
+        def step(self, closure=None):
+            pass
+
+    model = nn.Linear(1, 1)
+    optim_wrapper = OptimWrapper(OwnSchedule(model.parameters()))
+    assert run(model, optim_wrapper, build_schedule(optim_wrapper, {}, 2), 2) == [None, None]
+    with pytest.raises(ConfigError, match="no number 'lr' to schedule"):
+        build_schedule(optim_wrapper, COSINE, 2)
+
+
+def test_values_for_each_param_group_are_an_error_that_says_where_they_belong():
+    cfg = {"lr": {"_target_": TORCH + "OneCycleLR", "max_lr": [0.1, 0.2]}}
+    with pytest.raises(ConfigError, match=r"schedule\.lr: .*paramwise_cfg"):
+        build_schedule(setup(groups=2)[1], cfg, 10)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from optwrap.optim import AmpOptimWrapper, build_schedule
+from optwrap.optim import AmpOptimWrapper, OptimWrapper, build_schedule
 from optwrap.optim.step import finish
 from optwrap.optim.step.one_pass import OnePass
 from optwrap.optim.window.counts import StepCounts
@@ -90,3 +90,9 @@ def test_a_schedule_that_is_ahead_resumes_so(lagging):
         resumed_wrapper.update_params(weight.sum())
         resumed.step()
     assert seen == pytest.approx([0.96, 0.96, 0.96, 0.95])
+
+
+def test_a_number_as_loss_says_what_it_lacks(toy_model):
+    optim_wrapper = OptimWrapper(SGD(toy_model.parameters(), lr=0.1))
+    with pytest.raises(TypeError, match=r"the loss as a tensor, as the model gave it, not 0\.5"):
+        optim_wrapper.update_params(0.5)
