@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -27,8 +28,30 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON as `write_text` does."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write JSON as `write_text` does; what JSON has no number for becomes the text `nan`, `inf` or `-inf`."""
+    write_text(path, json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote, NaN and infinity as numbers again.
+
+    Raises:
+        OSError, ValueError, RecursionError: the file is not there, or no JSON.
+    """
+    return json.loads(path.read_text(encoding="utf-8"), object_hook=_with_nan)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_nan(content: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: float(value) for name, value in content.items() if value in ("nan", "inf", "-inf")}
+    return content | numbers
 
 
 def drop_temporaries(folder: Path) -> None:

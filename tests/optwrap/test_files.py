@@ -1,6 +1,9 @@
+import json
+import math
+
 import pytest
 
-from optwrap.files import drop_temporaries, write_text
+from optwrap.files import drop_temporaries, read_json, write_json, write_text
 
 
 def test_what_a_killed_write_has_left_goes_and_nothing_else(tmp_path, monkeypatch):
@@ -19,3 +22,21 @@ def test_a_write_that_fails_leaves_what_was_there_alone(tmp_path):
         write_text(tmp_path / "a.txt", "\ud800")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "before"
+
+
+def test_numbers_that_json_has_not_come_back_from_json_that_all_can_read(tmp_path):
+    content = {"loss": math.nan, "best": math.inf, "nested": {"worst": -math.inf, "list": [1.0, "nan"]}, "n": 3}
+    write_json(tmp_path / "result.json", content)
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+    again = read_json(tmp_path / "result.json")
+    assert math.isnan(again.pop("loss"))
+    assert again == {"best": math.inf, "nested": {"worst": -math.inf, "list": [1.0, "nan"]}, "n": 3}
+
+
+def test_a_file_of_an_earlier_version_with_a_bare_nan_is_read(tmp_path):
+    (tmp_path / "result.json").write_text('{"loss": NaN}')
+    assert math.isnan(read_json(tmp_path / "result.json")["loss"])

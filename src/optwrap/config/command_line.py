@@ -1,7 +1,7 @@
 """What was typed, and what Hydra's config groups offer: the facts that error messages are made of."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 
 from optwrap.config.sources import WRAPPER
+from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE
 
 
@@ -95,6 +96,35 @@ class CommandLine:
             return
         with initialize_config_dir(str(self.conf.resolve()), **VERSION_BASE):
             yield GlobalHydra.instance().config_loader()
+
+
+def check_swept_once(arguments: Sequence[str]) -> None:
+    """Check that nothing is swept and named twice: Hydra would keep the last of the two, and say nothing.
+
+    Raises:
+        ConfigError: something is.
+
+    >>> check_swept_once(["-m", "seed=1", "seed=2", "epochs=1,2"])
+    """
+    if not {"-m", "--multirun"} & set(arguments):
+        return
+    typed: dict[str, str] = {}
+    for argument in arguments:
+        key = _key(argument)
+        if "=" not in argument or argument.startswith("-"):
+            continue
+        if key in typed and any(_sweeps(each) for each in (typed[key], argument)):
+            raise ConfigError(f"{key} is there twice, {typed[key]} and {argument}: a sweep takes one list of it.")
+        typed[key] = argument
+
+
+def _sweeps(override: str) -> bool:
+    value, before = override.partition("=")[2], ""
+    if re.match(r"(choice|range|glob|interval|shuffle|sort|tag)\(", value):
+        return True
+    while value != before:  # less what stands in brackets and quotes
+        value, before = re.sub(r"""[\[{(][^\[\]{}()]*[\]})]|'[^']*'|"[^"]*\"""", "", value), value
+    return "," in value
 
 
 def _key(override: str) -> str:

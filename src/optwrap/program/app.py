@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from optwrap.config import help as help_page
 from optwrap.config import resuming, store
-from optwrap.config.command_line import CommandLine
+from optwrap.config.command_line import CommandLine, check_swept_once
 from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
 from optwrap.config.saved_overrides import check_composed
@@ -45,6 +45,7 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
     """
     typed = sys.argv[1:]
     try:
+        check_swept_once(sys.argv[1:])
         sys.argv[1:] = resuming.with_saved_overrides(typed)
         saved = [each for each in sys.argv[1:] if each not in typed]
         sys.argv[1:] = arguments_of_rank(with_new_keys(sys.argv[1:]))

@@ -1,6 +1,5 @@
 """A job's own record on disk: what it was told, how it stands, what came out."""
 
-import json
 import os
 import socket
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from optwrap.argument_types import fits
-from optwrap.files import write_json
+from optwrap.files import read_json, write_json
 from optwrap.lock import is_locked
 
 RECORD = "record.json"
@@ -73,7 +72,7 @@ class Record:
 def read_record(folder: Path) -> Record | None:
     """Return the record in `folder`; None where there is none, or what is there is no record."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        content = read_json(folder / RECORD)
     except (OSError, ValueError, RecursionError):
         return None
     known = get_type_hints(Record)
@@ -87,7 +86,7 @@ def read_record(folder: Path) -> Record | None:
 def read_result(folder: Path) -> dict[str, Any]:
     """Return what the job in `folder` wrote of its results; empty where there are none, or they are damaged."""
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = read_json(folder / RESULT)
     except (OSError, ValueError, RecursionError):
         return {}
     return result if isinstance(result, dict) else {}
