@@ -25,7 +25,7 @@ from optwrap.config.saved_overrides import check_composed
 from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
 from optwrap.program.entry import FULL_ERROR, Task
-from optwrap.program.folder import claim_folder, open_folder
+from optwrap.program.folder import check_still_there, claim_folder, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
 from optwrap.program.launch import run_or_launch
 from optwrap.program.nodes import Nodes
@@ -136,7 +136,11 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
 
     def checked(cfg: DictConfig) -> Any:
         check_complete(cfg, line)
-        return task(cfg, hidden=FULL_ERROR)
+        try:
+            return task(cfg, hidden=FULL_ERROR)
+        except Exception as error:
+            check_still_there(error)
+            raise
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:

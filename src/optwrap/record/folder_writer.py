@@ -74,7 +74,7 @@ class FolderWriter:
         self._progress.__exit__(None, None, None)
         for each in self._loggers:
             each.close()
-        if error is not None:
+        if error is not None and self.path.is_dir():  # else what has ended the run is that the folder is gone
             ended = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
             _write_status(self.path, self._plan, ended, count)
 
