@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from optwrap.errors import ConfigError
 from optwrap.vision import ClassificationTask
 
 sys.path.insert(0, str(Path(__file__).parent / "resume"))
@@ -456,3 +457,39 @@ def test_a_log_that_cannot_be_written_is_one_message(train, capsys):
     said = capsys.readouterr().err
     assert f"{folder / 'train.log'}: Is a directory. Choose another folder" in said
     assert "Traceback" not in said
+
+
+def raises(error):
+    def action():
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (SystemExit(0), 1, "sys.exit(0) in "),
+        (SystemExit(None), 1, "sys.exit(None) in "),
+        (SystemExit(7), 7, "sys.exit(7) in "),
+        (BrokenPipeError(32, "a pipe of mine"), 1, "BrokenPipeError: [Errno 32] a pipe of mine"),
+        (ConfigError("task.x=1: no."), 1, "task.x=1: no."),
+        (ValueError("bad \ud800 text"), 1, r"ValueError: bad \ud800 text"),
+    ],
+)
+def test_whatever_ends_a_run_is_said_and_logged_and_no_success(error, code, said, train, at, capsys, tmp_path):
+    folder = tmp_path / "ended"
+    at(3, raises(error))
+    ends_with(code, train, *QUICK, f"hydra.run.dir={folder}")
+    assert said in capsys.readouterr().err.encode("utf-8", "backslashreplace").decode()
+    assert said in (folder / "train.log").read_text()
+    assert status(folder)["status"] == "failed"
+
+
+def test_an_end_that_is_no_exception_is_logged_too(train, at, tmp_path):
+    folder = tmp_path / "ended"
+    at(3, raises(GeneratorExit("closed")))
+    with pytest.raises(GeneratorExit):
+        train(*QUICK, f"hydra.run.dir={folder}")
+    assert "GeneratorExit: closed" in (folder / "train.log").read_text()
+    assert status(folder)["status"] == "failed"
