@@ -493,3 +493,9 @@ def test_an_end_that_is_no_exception_is_logged_too(train, at, tmp_path):
         train(*QUICK, f"hydra.run.dir={folder}")
     assert "GeneratorExit: closed" in (folder / "train.log").read_text()
     assert status(folder)["status"] == "failed"
+
+
+@pytest.mark.parametrize("number", ["num_workers=1000000", "nproc=100000"])
+def test_a_number_of_processes_that_no_machine_has_is_refused(number, train, capsys, tmp_path):
+    ends_with(1, train, *QUICK, number, f"hydra.run.dir={tmp_path / 'refused'}")
+    assert f"{number}: each is a" in capsys.readouterr().err
