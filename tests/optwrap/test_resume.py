@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from optwrap.errors import ConfigError
 from optwrap.vision import ClassificationTask
 
 sys.path.insert(0, str(Path(__file__).parent / "resume"))
@@ -403,3 +404,98 @@ def test_the_last_k_and_the_best_are_kept(train):
     losses = {row["update"]: float(row["loss"]) for row in rows(folder) if row["split"] == "val"}
     best = torch.load(folder / "checkpoints/best.pt", weights_only=True)["progress"]["update"]
     assert best == int(min(losses, key=losses.get))
+
+
+def test_a_folder_that_goes_while_the_run_writes_into_it_is_one_message(train, at, capsys, tmp_path):
+    folder = tmp_path / "gone"
+    at(6, lambda: shutil.rmtree(folder))
+    ends_with(1, train, *QUICK, f"hydra.run.dir={folder}")
+    said = capsys.readouterr().err
+    assert f"{folder}: the run's folder is gone" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("micro_batches", 10**15), ("micro_batches", -1), ("held", 1), ("update", 3), ("per_epoch", 0)],
+)
+def test_a_checkpoint_whose_numbers_contradict_each_other_is_no_run(name, number, train, capsys):
+    folder = train(*QUICK)
+    for path in (folder / "checkpoints").glob("update_*"):
+        state = torch.load(path, weights_only=True)
+        state["progress"][name] = number
+        torch.save(state, path)
+    before = files(folder)
+    ends_with(1, train, f"resume={folder}", "epochs=3")
+    assert "holds no run to go on with" in capsys.readouterr().err
+    assert files(folder) == before
+
+
+def test_a_link_in_place_of_the_checkpoints_is_not_followed(train, capsys, tmp_path):
+    folder = train(*QUICK)
+    (folder / "checkpoints").rename(tmp_path / "elsewhere")
+    (folder / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "mine.tmp").touch()
+    ends_with(1, train, f"resume={folder}", "epochs=3")
+    assert f"{folder / 'checkpoints'}: this is a link" in capsys.readouterr().err
+    assert (tmp_path / "elsewhere" / "mine.tmp").exists()
+
+
+def test_metrics_that_are_no_runs_are_an_error_before_the_run_goes_on(train, capsys):
+    folder = train(*QUICK)
+    (folder / "metrics.csv").write_text("a,b\n1,2\n")
+    ends_with(1, train, f"resume={folder}", "epochs=3")
+    assert "metrics.csv: its first column is not split" in capsys.readouterr().err
+    assert (folder / "metrics.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_a_log_that_cannot_be_written_is_one_message(train, capsys):
+    folder = train(*QUICK)
+    (folder / "train.log").unlink()
+    (folder / "train.log").mkdir()
+    ends_with(1, train, f"resume={folder}", "epochs=3")
+    said = capsys.readouterr().err
+    assert f"{folder / 'train.log'}: Is a directory. Choose another folder" in said
+    assert "Traceback" not in said
+
+
+def raises(error):
+    def action():
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (SystemExit(0), 1, "sys.exit(0) in "),
+        (SystemExit(None), 1, "sys.exit(None) in "),
+        (SystemExit(7), 7, "sys.exit(7) in "),
+        (BrokenPipeError(32, "a pipe of mine"), 1, "BrokenPipeError: [Errno 32] a pipe of mine"),
+        (ConfigError("task.x=1: no."), 1, "task.x=1: no."),
+        (ValueError("bad \ud800 text"), 1, r"ValueError: bad \ud800 text"),
+    ],
+)
+def test_whatever_ends_a_run_is_said_and_logged_and_no_success(error, code, said, train, at, capsys, tmp_path):
+    folder = tmp_path / "ended"
+    at(3, raises(error))
+    ends_with(code, train, *QUICK, f"hydra.run.dir={folder}")
+    assert said in capsys.readouterr().err.encode("utf-8", "backslashreplace").decode()
+    assert said in (folder / "train.log").read_text()
+    assert status(folder)["status"] == "failed"
+
+
+def test_an_end_that_is_no_exception_is_logged_too(train, at, tmp_path):
+    folder = tmp_path / "ended"
+    at(3, raises(GeneratorExit("closed")))
+    with pytest.raises(GeneratorExit):
+        train(*QUICK, f"hydra.run.dir={folder}")
+    assert "GeneratorExit: closed" in (folder / "train.log").read_text()
+    assert status(folder)["status"] == "failed"
+
+
+@pytest.mark.parametrize("number", ["num_workers=1000000", "nproc=100000"])
+def test_a_number_of_processes_that_no_machine_has_is_refused(number, train, capsys, tmp_path):
+    ends_with(1, train, *QUICK, number, f"hydra.run.dir={tmp_path / 'refused'}")
+    assert f"{number}: each is a" in capsys.readouterr().err

@@ -51,6 +51,18 @@ class Checkpoints:
             raise ConfigError(f"checkpoint.keep={keep}: it must be 1 or more.")
         return cls(folder / "checkpoints", folder / FILES["checkpoint"], keep)
 
+    def check_own(self) -> None:
+        """Check that they are the run's alone to write and remove.
+
+        Raises:
+            ConfigError: the folder is a link to another.
+        """
+        if self.folder.is_symlink():
+            raise ConfigError(
+                f"{self.folder}: this is a link, and what a run drops would be dropped elsewhere. Put a folder in "
+                "its place, or the whole run where there is room: hydra.run.dir=..."
+            )
+
     def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
         """Write a checkpoint and drop the oldest beyond `keep`; return its path."""
         path = self.path_of(update, held)

@@ -83,12 +83,25 @@ def find_saved(
         return None
     path, state = found
     numbers = state.get("progress")
-    whole = isinstance(numbers, dict) and all(type(numbers.get(name)) is int for name in _NUMBERS)
+    whole = isinstance(numbers, dict) and _is_progress(numbers)
     version = state.get("format")
     same = type(version) is int and version == FORMAT
     if not same or not whole or not all(isinstance(state.get(name), dict) for name in _PARTS):
         raise ConfigError(f"{path}: this checkpoint holds no run to go on with, or one of another version.")
     return Saved(path, state, ranks.rank)
+
+
+def _is_progress(numbers: Mapping[str, Any]) -> bool:
+    """Whether these are numbers that one plan gives: a wrong one would place the run elsewhere."""
+    if any(type(numbers.get(name)) is not int for name in _NUMBERS):
+        return False
+    count, length, update, held = (
+        numbers[name] for name in ("micro_batches", "accumulative_counts", "update", "held")
+    )
+    if min(count, numbers["per_epoch"] - 1, numbers["batch_size"] - 1, length - 1) < 0:
+        return False
+    begun = count // length
+    return update in (begun, -(-count // length)) and held in (0, count % length)
 
 
 def start_of(saved: Saved | None, order: TrainingOrder, accumulative_counts: int) -> Position:

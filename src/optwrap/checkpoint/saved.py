@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from optwrap.argument_types import fits
-from optwrap.config.parser_errors import PARSER_ERRORS
+from optwrap.config.parser_errors import PARSER_ERRORS, load_bounded
 from optwrap.config.trusted import PACKAGES, only_trusted
 from optwrap.errors import ConfigError, did_you_mean, first_line
 
@@ -22,7 +22,7 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     if not path.is_file():
         raise ConfigError(f"run={folder}: this is no run's folder: it has no .hydra/config.yaml.")
     try:
-        cfg = OmegaConf.load(path)
+        cfg = load_bounded(path)
     except PARSER_ERRORS as error:
         raise ConfigError(f"{path}: this is no YAML that can be read ({first_line(error)}).") from error
     missing = [key for key in _NEEDED if not isinstance(cfg, DictConfig) or key not in cfg]
@@ -47,7 +47,7 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
         if value is not None and kind in (int, float, bool) and not fits(value, kind):
             raise ConfigError(f"{override}: expected {kind.__name__}.")
         OmegaConf.update(cfg, key, value)
-    return cfg  # type: ignore[return-value]
+    return cfg
 
 
 def load_trusted_config(folder: Path, overrides: Sequence[str], allow: Sequence[str]) -> DictConfig:

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from optwrap.config.parser_errors import PARSER_ERRORS
+from optwrap.config.parser_errors import PARSER_ERRORS, load_bounded
 from optwrap.config.train_schema import TrainConfig
 from optwrap.config.trusted import PACKAGES, check_code, named_code
 from optwrap.errors import ConfigError, first_line
@@ -35,7 +35,7 @@ def read_saved(folder: Path) -> list[str]:
     if not path.is_file():
         raise ConfigError(f"resume={folder}: this is no run's folder: it has no {SAVED}.")
     try:
-        overrides = OmegaConf.to_container(OmegaConf.load(path))
+        overrides = OmegaConf.to_container(load_bounded(path))
     except PARSER_ERRORS as error:
         raise ConfigError(f"resume={folder}: {SAVED} cannot be read ({first_line(error)}).") from error
     if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
@@ -94,8 +94,9 @@ def _leaves_the_folder(option: str) -> bool:
 def _parsed(text: str, folder: Path) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise ConfigError(f"resume={folder}: {SAVED} holds {text!r}, which is no override.") from error
+    except (HydraException, RecursionError) as error:
+        shown = text if len(text) < 200 else f"{text[:200]}..."
+        raise ConfigError(f"resume={folder}: {SAVED} holds {shown!r}, which is no override.") from error
 
 
 def _is_hydras(override: Override) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,9 +24,16 @@ from optwrap.config.messages.frames import short_traceback
 from optwrap.config.saved_overrides import check_composed
 from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
+from optwrap.program import failures
 from optwrap.program.entry import FULL_ERROR, Task
-from optwrap.program.folder import claim_folder, open_folder
-from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
+from optwrap.program.folder import check_still_there, claim_folder, open_folder
+from optwrap.program.interruption import (
+    exit_code,
+    how_to_go_on,
+    output_is_read,
+    reader_gone,
+    terminated_as_interrupted,
+)
 from optwrap.program.launch import run_or_launch
 from optwrap.program.nodes import Nodes
 from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
@@ -81,13 +88,13 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processe
         if processes.speaks_for_all:
             _say(f"\ninterrupted{'; ' if text else ''}{text}", code=0)
         sys.exit(exit_code(interrupt))
-    except BrokenPipeError:
-        sys.exit(reader_gone())
     except SystemExit as end:
         if end.code == 2 and any(argument.startswith("-") for argument in sys.argv[1:]):
             _say("Flags come first, then overrides without dashes: -m seed=0,1 epochs=5", code=2)
         raise
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and not output_is_read():
+            sys.exit(reader_gone())
         if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
             sys.exit(1)  # the shell would offer the words of a message as completions
         message = _message(error, line)
@@ -138,7 +145,11 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
 
     def checked(cfg: DictConfig) -> Any:
         check_complete(cfg, line)
-        return task(cfg, hidden=FULL_ERROR)
+        try:
+            return task(cfg, hidden=FULL_ERROR)
+        except Exception as error:
+            check_still_there(error)
+            raise
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
@@ -161,7 +172,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
             if not sweeps:
                 cause = processes.why(error, _message(error, line))
                 if isinstance(cause, Exception):
-                    _log_failure(_message(cause, line))
+                    failures.log_failure(_message(cause, line))
                 if cause is not error:
                     raise cause from None
             raise
@@ -181,7 +192,7 @@ def _trusting(task: Task, saved: Sequence[str]) -> Task:
 
 
 def _alone(task: Task, cfg: DictConfig) -> Any:
-    with open_folder(cfg):
+    with open_folder(cfg), failures.every_end_noted(__file__):
         return task(cfg)
 
 
@@ -199,28 +210,6 @@ def _swept(task: Task, cfg: DictConfig) -> Any:
     return task(cfg)
 
 
-def _log_failure(message: str) -> None:
-    """Write the message into the run's log; on the terminal it comes at the end."""
-    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)
-    sys.stderr = _WithoutJobLine(sys.stderr)
-
-
-class _WithoutJobLine:
-    """stderr less Hydra's 'Error executing job with overrides', which repeats what was just typed."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return len(text) if text.startswith("Error executing job with") else self._stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 def _message(error: Exception, line: CommandLine) -> str:
     """Return the user's message, or a traceback for a bug, one in the explanations included."""
     with suppress(Exception):
@@ -230,5 +219,5 @@ def _message(error: Exception, line: CommandLine) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    failures.show(message)
     return code

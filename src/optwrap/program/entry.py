@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from optwrap.errors import ConfigError
-from optwrap.program.interruption import exit_code, reader_gone
+from optwrap.program.interruption import exit_code, output_is_read, reader_gone
 
 Task = Callable[..., Any]
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -58,6 +58,8 @@ def script(main: Callable[[list[str]], Any], usage: str | None) -> None:
         except ConfigError as error:
             sys.exit(str(error))
         except BrokenPipeError:
+            if output_is_read():
+                raise
             sys.exit(reader_gone())
         except OSError as error:  # a folder that cannot be written, a full disk
             if error.filename is None:

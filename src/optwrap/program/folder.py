@@ -83,6 +83,19 @@ def claim_folder(cfg: DictConfig) -> None:
         drop_temporaries(folder / CONFIG)
 
 
+def check_still_there(error: Exception) -> None:
+    """Name the cause of an error where somebody has taken the folder away from the run.
+
+    Raises:
+        ConfigError: somebody has.
+    """
+    if not (folder := run_folder()).is_dir():
+        raise ConfigError(
+            f"{folder}: the run's folder is gone. It was moved or deleted while the run wrote into it: start "
+            "the run anew or, where it was moved, go on there by resume=..."
+        ) from error
+
+
 def save_config(folder: Path, cfg: DictConfig) -> None:
     """Write the task's config, Hydra's own and the overrides into `.hydra`, each whole or not at all."""
     hydra = HydraConfig.get()

@@ -1,6 +1,7 @@
 """Signals that end a run in good order: Ctrl-C, SIGTERM, and the one by which Slurm announces preemption."""
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -41,6 +42,22 @@ def how_to_go_on(interrupt: KeyboardInterrupt, folder: str, sweep: str | None = 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """Return 128 + the signal, as shells do: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + (interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT)
+
+
+def output_is_read() -> bool:
+    """Tell whether what the program prints is still read: else a BrokenPipeError is of no interest."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+            poll = select.poll()
+            poll.register(stream.fileno(), select.POLLOUT)
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                return False
+        except BrokenPipeError:
+            return False
+        except (OSError, ValueError, AttributeError):  # no file, or a system without poll
+            continue
+    return True
 
 
 def reader_gone() -> int:

@@ -42,6 +42,8 @@ def run_or_launch(
     nproc = cfg.get("nproc", 1)
     if nproc < 1:
         raise ConfigError(f"nproc={nproc}: it must be 1 or more.")
+    if nproc > (most := max(16, 4 * (os.cpu_count() or 1))):
+        raise ConfigError(f"nproc={nproc}: each is a whole process; on this machine give {most} at most.")
     nodes = Nodes.of_this_job()
     if nproc * nodes.count == 1 or started_by_torchrun():
         return task(cfg)

@@ -21,4 +21,4 @@ class LogFile(logging.FileHandler):
                 f"hydra.job_logging.handlers.file.filename={filename}: this is not in the run's folder. "
                 "Leave it out, or write ${hydra.runtime.output_dir}/NAME."
             )
-        super().__init__(filename, encoding="utf-8")
+        super().__init__(filename, encoding="utf-8", errors="backslashreplace")  # a message may hold any text

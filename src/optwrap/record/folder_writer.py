@@ -13,6 +13,7 @@ from optwrap.record.loggers import CsvLogger, TensorBoardLogger
 from optwrap.record.plots import plot_curves
 from optwrap.record.progress import Progress, Row, summary
 from optwrap.record.result import UNSHOWN
+from optwrap.sweep.job import launcher_asked
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +75,9 @@ class FolderWriter:
         self._progress.__exit__(None, None, None)
         for each in self._loggers:
             each.close()
-        if error is not None:
-            ended = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            _write_status(self.path, self._plan, ended, count)
+        if error is not None and self.path.is_dir():  # else what has ended the run is that the folder is gone
+            asked = isinstance(error, KeyboardInterrupt) or launcher_asked(error)
+            _write_status(self.path, self._plan, "interrupted" if asked else "failed", count)
 
     def advance(self, count: int) -> None:
         """Move the live display."""

@@ -23,7 +23,7 @@ class CsvLogger:
     `columns` columns where these are given: what a run wrote after its checkpoint is written again.
 
     Raises:
-        ConfigError: the existing file is no CSV.
+        ConfigError: the existing file is no CSV of metrics.
     """
 
     def __init__(self, path: str | os.PathLike[str], rows: int | None = None, columns: int | None = None) -> None:
@@ -33,6 +33,8 @@ class CsvLogger:
         kept: list[list[str]] = []
         if rows != 0 and self.path.exists():
             header, *kept = self._read()
+            if header[:1] != ["split"]:
+                raise ConfigError(f"{self.path}: its first column is not split. Move it away to go on.")
             self.columns = header[:columns]
         kept = [row[: len(self.columns)] for row in kept[:rows]]
         self.rows = len(kept)

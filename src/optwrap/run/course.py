@@ -62,6 +62,7 @@ def set_course(
     objective = Objective(cfg.objective, task, cfg.checkpoint.best)
     check_sharding(cfg.checkpoint)
     checkpoints = Checkpoints.of_run(folder, cfg.checkpoint.keep)
+    checkpoints.check_own()
     saved = find_saved(cfg.resume, checkpoints, process.state_device, ranks, sharded_params(model))
     plan = make_plan(
         order.per_epoch,

@@ -4,6 +4,7 @@ A batch is a function of the seed and of its place in the run: its samples, and 
 them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, with any number of workers.
 """
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ def make_loaders(
     for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value < least:
             raise ConfigError(f"{key}={value}: it must be {least} or more.")
+    if num_workers > (most := max(64, 4 * (os.cpu_count() or 1))):
+        raise ConfigError(f"num_workers={num_workers}: each is a process; on this machine give {most} at most.")
     samples = len(cast(Sized, data.train))
     if batch_size > samples:
         raise ConfigError(f"batch_size={batch_size} is more than the {samples} training samples: lower it.")

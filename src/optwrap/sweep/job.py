@@ -98,7 +98,7 @@ def _attempt(
         metric = None if value is None else float(value)
         status = "finished"
     except (Exception, SystemExit) as failure:
-        if isinstance(failure, SystemExit) and _launcher_asked(failure):
+        if launcher_asked(failure):
             raise
         said = _exit_message(failure) if isinstance(failure, SystemExit) else message(failure)
         _log_failure(failure, said, record.overrides)
@@ -124,8 +124,10 @@ def _held(folder: Path, wait: float) -> Iterator[None]:
         ) from error
 
 
-def _launcher_asked(end: SystemExit) -> bool:
+def launcher_asked(end: BaseException) -> bool:
     """Tell whether submitit's signal handler ends the process, to start the job again elsewhere."""
+    if not isinstance(end, SystemExit):
+        return False
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(end.__traceback__)]
     return any(module.startswith("submitit.") for module in modules)
 

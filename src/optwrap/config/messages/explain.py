@@ -47,7 +47,7 @@ EXTRAS = {  # what offers an option of Hydra's own groups: the extra of pyprojec
 FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "total_iters", "max_lr", "mode"})
 """Arguments of schedulers that the run's own length and lr fill in, so that a config may leave them out."""
 
-_CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC})
+_CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC})
 _LIBRARY = Path(__file__).parents[1]
 _FULL_KEY = re.compile(r"full_key: (\S+)")
 
@@ -77,9 +77,12 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
             or explain_no_group(str(error), line, _place(error))
         )
         return known or _override_too_early(error) or str(error)
-    if isinstance(error, OSError) and error.filename and error.errno in _CANNOT_WRITE:
+    # What opens the log wraps the system's error.
+    written = error.__cause__ if str(error).startswith("Unable to configure handler") else error
+    if isinstance(written, OSError) and written.filename and written.errno in _CANNOT_WRITE:
         return (
-            f"{error.filename}: {error.strerror}. Choose another folder by hydra.run.dir=... (or data.root=...)."
+            f"{written.filename}: {written.strerror}. Choose another folder by hydra.run.dir=... "
+            "(or data.root=...)."
         )
     if isinstance(error, FileNotFoundError) and (root := _data_root(error, line)):
         return f"{root}: {error.filename} is not there. Give the folder of the data, relative to where you start."

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from optwrap.config.parser_errors import load_bounded
 from optwrap.errors import ConfigError
 from optwrap.files import write_text
 from optwrap.sweep.records import RECORD, Record, current, read_result
@@ -107,7 +108,7 @@ def _read_job(folder: Path) -> Job:
 
 def _load(path: Path) -> Any:
     try:
-        return OmegaConf.load(path)
+        return load_bounded(path)
     except Exception:  # damaged files raise many kinds, and a report goes on without one of them
         return OmegaConf.create({})
 
