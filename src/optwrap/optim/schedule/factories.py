@@ -39,6 +39,8 @@ def scheduler_factory(cfg: Mapping[str, Any], key: str, total_updates: int) -> F
                 cfg[length] = total_updates
         if "max_lr" in names and "total_steps" in names and cfg.get("max_lr") in UNSET:
             return _one_cycle({name: value for name, value in cfg.items() if name != "max_lr"}, key)
+    if target is SequentialLR and isinstance(milestones := cfg.get("milestones"), list):
+        cfg["milestones"] = [_at_update(each, total_updates) for each in milestones]
     if target is SequentialLR and _begins_later(cfg, parts):  # torch up to 2.12 begins with it all the same
         return scheduler_factory(_without_first(cfg, parts), key, total_updates)
     if parts:
@@ -76,6 +78,12 @@ def _combined(target: Any, cfg: Mapping[str, Any], parts: Sequence[Any], key: st
         return _calling(functools.partial(bound, *first, schedulers=schedulers), key)
 
     return make
+
+
+def _at_update(milestone: Any, total_updates: int) -> Any:
+    """Return the update of a milestone that is a fraction of the run."""
+    is_fraction = isinstance(milestone, float) and 0 <= milestone < 1
+    return round(milestone * total_updates) if is_fraction else milestone
 
 
 def _begins_later(cfg: Mapping[str, Any], parts: Sequence[Any]) -> bool:

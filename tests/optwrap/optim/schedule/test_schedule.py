@@ -503,10 +503,11 @@ def test_a_length_that_is_left_out_is_that_of_the_run(name):
     assert len(set(expected[6:])) == (1 if name == "ConstantLR" else 14)
 
 
-def test_parts_of_a_sequence_have_what_their_milestones_leave():
+@pytest.mark.parametrize("milestones", [[3, 9], [0.15, 9], [0.15, 0.45]])
+def test_parts_of_a_sequence_have_what_their_milestones_leave(milestones):
     model, optim_wrapper = setup()
     parts = [{"_target_": TORCH + name} for name in ("LinearLR", "PolynomialLR", "OneCycleLR")]
-    cfg = {"_target_": TORCH + "SequentialLR", "milestones": [3, 9], "schedulers": parts}
+    cfg = {"_target_": TORCH + "SequentialLR", "milestones": milestones, "schedulers": parts}
     schedule = build_schedule(optim_wrapper, {"lr": cfg}, 20)
 
     def by_hand(optimizer):
