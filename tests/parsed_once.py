@@ -20,7 +20,9 @@ def parse_once() -> None:
             try:
                 parsed[text] = pickle.dumps(load(io.StringIO(text)))
             except Exception:  # whose message names the file
-                return load(io.StringIO(text) if is_open else file)
+                if is_open:
+                    file.seek(0)
+                return load(file)
         return pickle.loads(parsed[text])
 
     OmegaConf.load = staticmethod(load_once)  # type: ignore[method-assign, assignment]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.optwrap.cases import every_other
+from tests.optwrap.cases import one_in
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -200,7 +200,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "expected"), every_other(WRONG, [arguments for arguments, _ in WRONG]))
+@pytest.mark.parametrize(("arguments", "expected"), one_in(3, WRONG, [arguments for arguments, _ in WRONG]))
 def test_wrong_command_line_gives_one_message_without_a_traceback(
     run: Run, arguments: str, expected: list[str]
 ) -> None:
