@@ -26,7 +26,7 @@ from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
 from optwrap.program.entry import FULL_ERROR, Task
 from optwrap.program.folder import claim_folder, open_folder
-from optwrap.program.interruption import exit_code, how_to_go_on, reader_gone, terminated_as_interrupted
+from optwrap.program.interruption import exit_code, how_to_go_on, not_mangled, reader_gone
 from optwrap.program.launch import run_or_launch
 from optwrap.program.nodes import Nodes
 from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
@@ -71,7 +71,7 @@ def _typed_overrides(arguments: list[str]) -> tuple[str, ...]:
 def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processes) -> None:
     """Run Hydra's program; end the process with a message where it fails."""
     try:
-        with _hydra_lets_errors_out(), terminated_as_interrupted():
+        with _hydra_lets_errors_out(), not_mangled():
             failed = run_sweep(program, new_sweep(line.conf.parent))
         if failed:
             sys.exit(_say("\n" + "\n".join(failed), code=1))
@@ -97,8 +97,7 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processe
 
 def _run_openly(program: Callable[[Sweep], Any], line: CommandLine) -> None:
     """Run Hydra's program, with nothing of an error hidden; a sweep keeps its records as ever."""
-    with terminated_as_interrupted():
-        failed = run_sweep(program, new_sweep(line.conf.parent))
+    failed = run_sweep(program, new_sweep(line.conf.parent))
     if failed:
         sys.exit(_say("\n" + "\n".join(failed), code=1))
 
@@ -136,21 +135,23 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
     """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
 
     def checked(cfg: DictConfig) -> Any:
-        check_complete(cfg, line)
-        return task(cfg, hidden=FULL_ERROR)
+        with not_mangled():
+            check_complete(cfg, line)
+            return task(cfg, hidden=FULL_ERROR)
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
         config = HydraConfig.get()
         sweeps = config.mode == RunMode.MULTIRUN
         try:
-            fit_own_targets(cfg, list(config.overrides.task))
-            warn_of_new_keys(cfg, list(config.overrides.task))
-            if sweeps:
-                return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
-            if shares_the_terminal():
-                show_warnings_only()
-            return _alone(checked, cfg)
+            with not_mangled():
+                fit_own_targets(cfg, list(config.overrides.task))
+                warn_of_new_keys(cfg, list(config.overrides.task))
+                if sweeps:
+                    return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
+                if shares_the_terminal():
+                    show_warnings_only()
+                return _alone(checked, cfg)
         except KeyboardInterrupt as interrupt:
             processes.ends("interrupted", str(exit_code(interrupt) - 128))
             folder = os.path.abspath(config.runtime.output_dir)

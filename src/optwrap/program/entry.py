@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from optwrap.errors import ConfigError
-from optwrap.program.interruption import exit_code, reader_gone
+from optwrap.program.interruption import ended_by_signals, exit_code, not_mangled, reader_gone
 
 Task = Callable[..., Any]
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -53,7 +53,8 @@ def script(main: Callable[[list[str]], Any], usage: str | None) -> None:
         return
     with _interrupted_in_one_line():
         try:
-            main(sys.argv[1:])
+            with not_mangled():
+                main(sys.argv[1:])
             sys.stdout.flush()
         except ConfigError as error:
             sys.exit(str(error))
@@ -91,9 +92,10 @@ def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> 
 
 @contextmanager
 def _interrupted_in_one_line() -> Iterator[None]:
-    """End the process with one line at a Ctrl-C of which nobody inside says more, as while libraries load."""
+    """End the process with one line at a signal of which nobody inside says more, as while libraries load."""
     try:
-        yield
+        with ended_by_signals(), not_mangled():
+            yield
     except KeyboardInterrupt as interrupt:
         if os.environ.get(FULL_ERROR) == "1":
             raise
