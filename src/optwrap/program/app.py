@@ -25,7 +25,7 @@ from optwrap.config.saved_overrides import check_composed
 from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
 from optwrap.program.entry import FULL_ERROR, Task
-from optwrap.program.folder import claim_folder, open_folder
+from optwrap.program.folder import DIR, claim_folder, dropped_start, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, not_mangled, reader_gone
 from optwrap.program.launch import run_or_launch
 from optwrap.program.nodes import Nodes
@@ -58,7 +58,7 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
     program = hydra.main(config_path=str(conf), config_name=config_name, **arguments)
     with joined() as processes:
         launch = _trusting(functools.update_wrapper(partial(run_or_launch, task, script), task), saved)
-        resuming.register_resolver(partial(processes.agree, "run folder"))
+        resuming.register_resolver(processes.agree_on_folder)
         if os.environ.get(FULL_ERROR) == "1":
             return _run_openly(lambda sweep: program(_open_job(launch, sweep))(), line)
         return _run(lambda sweep: program(_job(launch, line, sweep, processes))(), line, processes)
@@ -133,6 +133,12 @@ def _hydra_lets_errors_out() -> Iterator[None]:
 
 def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> Task:
     """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
+    typed = [each.partition("=")[2].strip("'\"") for each in line.overrides if DIR in each]
+    is_there = any(Path(each).is_dir() for each in typed)
+
+    def leaves(error: BaseException) -> bool:
+        is_bug = isinstance(error, Exception) and _message(error, line).startswith("Traceback")
+        return is_there or is_bug or HydraConfig.get().mode == RunMode.MULTIRUN
 
     def checked(cfg: DictConfig) -> Any:
         with not_mangled():
@@ -144,7 +150,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         config = HydraConfig.get()
         sweeps = config.mode == RunMode.MULTIRUN
         try:
-            with not_mangled():
+            with dropped_start(leaves), not_mangled():
                 fit_own_targets(cfg, list(config.overrides.task))
                 warn_of_new_keys(cfg, list(config.overrides.task))
                 if sweeps:

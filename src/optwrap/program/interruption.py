@@ -33,6 +33,8 @@ def how_to_go_on(interrupt: KeyboardInterrupt, folder: str, sweep: str | None = 
     signum = interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT
     if sweep is not None:
         return Interrupted(signum, sweep)
+    if not Path(folder).exists():
+        return Interrupted(signum, "nothing was written")
     message = f"what was written is in {folder}"
     if any(Path(folder, "checkpoints").glob("*.pt")):
         message += f"\nGo on with: python {Path(sys.argv[0]).name} resume={folder}"

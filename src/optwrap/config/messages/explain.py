@@ -77,7 +77,7 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
             or explain_no_group(str(error), line, _place(error))
         )
         return known or _override_too_early(error) or str(error)
-    if isinstance(error, OSError) and error.filename and error.errno in _CANNOT_WRITE:
+    if isinstance(error, OSError) and error.filename and (error.errno in _CANNOT_WRITE or _makes_folder(error)):
         return (
             f"{error.filename}: {error.strerror}. Choose another folder by hydra.run.dir=... (or data.root=...)."
         )
@@ -100,6 +100,11 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
             "HYDRA_FULL_ERROR=1 shows where."
         )
     return None
+
+
+def _makes_folder(error: OSError) -> bool:
+    """Tell whether no folder of this name can be made, whatever the system calls the reason: /proc/run."""
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)][-1:] == ["mkdir"]
 
 
 def _data_root(error: OSError, line: CommandLine) -> str | None:
