@@ -178,4 +178,11 @@ def _signals() -> Iterator[list[int]]:
     own = [getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")]
     listened = {each for each in own if each is not None and signal.getsignal(each) is not signal.SIG_IGN}
     with handled(listened | dict(handled_by_others()).keys(), end_processes):
-        yield noted
+        try:
+            yield noted
+        except ConfigError:
+            raise
+        except Exception as error:  # what a library has made of it
+            if not noted:
+                raise
+            raise Interrupted(noted[0]) from error
