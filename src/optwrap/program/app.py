@@ -21,6 +21,7 @@ from optwrap.config import resuming, store
 from optwrap.config.command_line import CommandLine, check_swept_once
 from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
+from optwrap.config.origin import with_saved_origin
 from optwrap.config.saved_overrides import check_composed
 from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
@@ -55,6 +56,8 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
         check_swept_once(sys.argv[1:])
         sys.argv[1:] = resuming.with_saved_overrides(typed)
         saved = [each for each in sys.argv[1:] if each not in typed]
+        if (folder := resuming.resumed(typed)) is not None:
+            sys.argv[1:] = with_saved_origin(sys.argv[1:], folder, conf, config_name)
         sys.argv[1:] = arguments_of_rank(with_new_keys(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(_say(str(error), code=1))
