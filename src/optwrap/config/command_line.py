@@ -10,6 +10,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
@@ -129,6 +130,30 @@ def _sweeps(override: str) -> bool:
 
 def _key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
+
+
+def as_override(key: str, value: str) -> str:
+    """Return the override that gives a key this text, quoted where Hydra would read something else.
+
+    >>> print(as_override("hydra.sweep.dir", "outputs/a"), as_override("resume", "a,b"))
+    hydra.sweep.dir=outputs/a resume="a,b"
+    """
+    plain = f"{key}={value}"
+    with suppress(HydraException):
+        if OverridesParser.create().parse_override(plain).value() == value and "${" not in value:
+            return plain
+    return f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """Return the text as Hydra reads it back, character for character.
+
+    >>> print(quoted("a,b"), quoted('say "x"'))
+    "a,b" "say \\"x\\""
+    """
+    # Backslashes count where a quote follows only, and before an interpolation, which OmegaConf would resolve.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + m[2].replace('"', r"\""), text)
+    return '"' + re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", escaped) + '"'
 
 
 def option_lists(value: str) -> list[list[str]]:

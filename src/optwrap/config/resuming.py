@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from optwrap import hydra_versions
+from optwrap.config.command_line import as_override
 from optwrap.config.saved_overrides import check_saved, read_saved
 from optwrap.errors import ConfigError
 
@@ -28,6 +29,19 @@ def register_resolver(agree: Callable[[str], str] = str) -> None:
     hydra_versions.register_resolver("optwrap.run_folder", folder)
 
 
+def resumed(arguments: Sequence[str]) -> Path | None:
+    """Return the folder of the run to go on with, which may be named by a checkpoint in it; None: there is none.
+
+    >>> resumed(["epochs=5", "resume=outputs/x"]), resumed(["resume=auto"])
+    (PosixPath('outputs/x'), None)
+    """
+    values = [_unquoted(each.partition("=")[2]) for each in _typed(arguments) if _key(each) == "resume"]
+    if not values or values[-1] in ("", "null", AUTO):
+        return None
+    path = Path(values[-1]).expanduser()
+    return path.parent if path.is_file() else path
+
+
 def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
     """Put what the run in `resume=RUN_DIR` was told before what is typed now, less what is typed anew.
 
@@ -36,19 +50,28 @@ def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the folder is no run's, a sweep shall go on in it, or what it was told is not trusted.
     """
-    typed = [each for each in arguments if "=" in each and not each.startswith("-")]
-    values = [each.partition("=")[2].strip("'\"") for each in typed if _key(each) == "resume"]
-    if not values or values[-1] in ("", "null", AUTO):
+    typed, folder = _typed(arguments), resumed(arguments)
+    if folder is None:
         return list(arguments)
     if {"-m", "--multirun"} & set(arguments):
-        raise ConfigError(f"resume={values[-1]}: one run goes on in one folder. In a sweep use resume=auto.")
-    folder = Path(values[-1])
+        raise ConfigError(f"resume={folder}: one run goes on in one folder. In a sweep use resume=auto.")
     saved = read_saved(folder)
     anew = [_key(each) for each in typed if each not in saved]
     kept = [each for each in saved if each not in typed and not any(_is_below(_key(each), key) for key in anew)]
     check_saved(kept, folder)
     place = arguments.index(typed[0])
-    return [*arguments[:place], *kept, *arguments[place:]]
+    named = as_override("resume", str(folder))
+    now = [named if each in typed and _key(each) == "resume" else each for each in arguments[place:]]
+    return [*arguments[:place], *kept, *now]
+
+
+def _unquoted(value: str) -> str:
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1].replace(f"\\{value[0]}", value[0]) if is_quoted else value
+
+
+def _typed(arguments: Sequence[str]) -> list[str]:
+    return [each for each in arguments if "=" in each and not each.startswith("-")]
 
 
 def _key(override: str) -> str:

@@ -21,6 +21,7 @@ from optwrap.config import resuming, store
 from optwrap.config.command_line import CommandLine, check_swept_once
 from optwrap.config.messages.explain import check_complete, explain
 from optwrap.config.messages.frames import short_traceback
+from optwrap.config.origin import with_saved_origin
 from optwrap.config.saved_overrides import check_composed
 from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
@@ -28,7 +29,7 @@ from optwrap.program import failures
 from optwrap.program.entry import FULL_ERROR, Task
 from optwrap.program.folder import DIR, check_still_there, claim_folder, dropped_start, open_folder
 from optwrap.program.interruption import exit_code, how_to_go_on, not_mangled, output_is_read, reader_gone
-from optwrap.program.launch import run_or_launch
+from optwrap.program.launch import RankDiedError, run_or_launch
 from optwrap.program.nodes import Nodes
 from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
 from optwrap.program.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
@@ -49,6 +50,8 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
         check_swept_once(sys.argv[1:])
         sys.argv[1:] = resuming.with_saved_overrides(typed)
         saved = [each for each in sys.argv[1:] if each not in typed]
+        if (folder := resuming.resumed(typed)) is not None:
+            sys.argv[1:] = with_saved_origin(sys.argv[1:], folder, conf, config_name)
         sys.argv[1:] = arguments_of_rank(with_new_keys(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(_say(str(error), code=1))
@@ -140,7 +143,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
 
     def leaves(error: BaseException) -> bool:
         is_bug = isinstance(error, Exception) and _message(error, line).startswith("Traceback")
-        return is_there or is_bug or HydraConfig.get().mode == RunMode.MULTIRUN
+        return is_there or is_bug or isinstance(error, RankDiedError) or HydraConfig.get().mode == RunMode.MULTIRUN
 
     def checked(cfg: DictConfig) -> Any:
         with not_mangled():

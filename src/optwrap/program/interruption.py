@@ -2,6 +2,7 @@
 
 import os
 import select
+import shlex
 import signal
 import sys
 import threading
@@ -38,7 +39,9 @@ def how_to_go_on(interrupt: KeyboardInterrupt, folder: str, sweep: str | None = 
         return Interrupted(signum, "nothing was written")
     message = f"what was written is in {folder}"
     if any(Path(folder, "checkpoints").glob("*.pt")):
-        message += f"\nGo on with: python {Path(sys.argv[0]).name} resume={folder}"
+        from optwrap.config.command_line import as_override  # here, since this module loads in an instant
+
+        message += f"\nGo on with: python {Path(sys.argv[0]).name} {shlex.quote(as_override('resume', folder))}"
     else:
         message += ", with no checkpoint yet"
     return Interrupted(signum, message)

@@ -14,6 +14,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from optwrap.config import origin
+from optwrap.config.command_line import as_override
 from optwrap.errors import ConfigError
 from optwrap.program.folder import run_folder
 from optwrap.program.interruption import Handler, Interrupted, handled, handled_by_others
@@ -24,6 +26,7 @@ from optwrap.sweep.records import read_result
 log = logging.getLogger(__name__)
 
 _AUTO = "resume=auto"
+_LAST_LINES = 10
 
 
 def run_or_launch(
@@ -53,11 +56,15 @@ def run_or_launch(
         for attempt in count():
             try:
                 with _signals() as noted:
-                    _run_processes(nproc, nodes, attempt, command)
+                    _run_processes(nproc, nodes, attempt, command, folder)
                 return read_result(folder).get(cfg.objective)
             except Interrupted as interrupt:
                 _ask(handlers, noted or [interrupt.signum])
             command = [*(each for each in command if each != _AUTO), _AUTO]
+
+
+class RankDiedError(ConfigError):
+    """A process of a run ended without a word of why: its log is worth a look."""
 
 
 def _command(script: Path, cfg: DictConfig, folder: Path) -> list[str]:
@@ -65,7 +72,9 @@ def _command(script: Path, cfg: DictConfig, folder: Path) -> list[str]:
     hydra = HydraConfig.get()
     overrides = [each for each in hydra.overrides.task if not each.startswith("resume=")]
     resume = [] if cfg.resume is None else [_AUTO]
-    return [str(script), f"--config-name={hydra.job.config_name}", *overrides, *resume, f"hydra.run.dir={folder}"]
+    # A rank is one run, also where a file that this one is composed from asks for a sweep.
+    own = [as_override("hydra.run.dir", str(folder)), "hydra.mode=RUN"]
+    return [str(script), *origin.arguments_of(hydra), *overrides, *resume, *own]
 
 
 def _ask(handlers: Mapping[int, Handler], noted: Sequence[int]) -> None:
@@ -80,8 +89,8 @@ def _ask(handlers: Mapping[int, Handler], noted: Sequence[int]) -> None:
     log.warning("%s: the processes have saved and go on", signal.Signals(noted[0]).name)
 
 
-def _run_processes(nproc: int, nodes: Nodes, attempt: int, command: list[str]) -> None:
-    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
+def _run_processes(nproc: int, nodes: Nodes, attempt: int, command: list[str], folder: Path) -> None:
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -97,7 +106,8 @@ def _run_processes(nproc: int, nodes: Nodes, attempt: int, command: list[str]) -
             rdzv_configs={"is_host": nodes.index == 0},
             max_restarts=0,
             monitor_interval=0.1,
-            logs_specs=DefaultLogsSpecs(log_dir=logs),
+            logs_specs=DefaultLogsSpecs(log_dir=logs, tee=Std.ERR),
+            log_line_prefix_template="[rank ${rank}] ",
             signals_to_handle="",  # `_signals` does
         )
         try:
@@ -105,7 +115,8 @@ def _run_processes(nproc: int, nodes: Nodes, attempt: int, command: list[str]) -
         except ChildFailedError as end:
             if (cause := _signal_of(end)) is not None:
                 raise Interrupted(cause) from end
-            raise ConfigError(_reason(end)) from end
+            kind = ConfigError if _told(end) else RankDiedError
+            raise kind(_reason(end, Path(logs), folder)) from end
         except RendezvousError as end:
             raise ConfigError(
                 f"the job's {nodes.count} nodes did not meet at {config.rdzv_endpoint}: {end}. Each must reach "
@@ -120,13 +131,26 @@ def _signal_of(end: Any) -> int | None:
     return signum if signum in (signal.SIGTERM, signal.SIGINT) and not _told(end) else None
 
 
-def _reason(end: Any) -> str:
-    """Return how the first process was killed, or the message that it has left."""
+def _reason(end: Any, logs: Path, folder: Path) -> str:
+    """Return the message that the first process has left, or how it died and what it said last."""
     rank, failure = end.get_first_failure()
     if failure.exitcode > 0 and (told := _told(end)):
         return told[0].removeprefix(f"{ConfigError.__name__}: ")
     died = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
-    return f"rank {rank} {died}. Go on with resume=auto, or resume=... and this run's folder."
+    saved = any(folder.glob("checkpoint*"))
+    remedy = " Go on with resume=auto, or resume=... and this run's folder." if saved else ""
+    said = _last_lines(logs, failure.local_rank)
+    return f"rank {rank} {died}.{remedy}" + (f" It said last:\n{said}" if said else "")
+
+
+def _last_lines(logs: Path, local_rank: int) -> str:
+    """Return the last that a process wrote to stderr, which torch's launcher keeps a copy of."""
+    texts = [
+        path.read_text(encoding="utf-8", errors="replace")
+        for path in logs.glob(f"*/attempt_*/{local_rank}/stderr.log")
+    ]
+    lines = "".join(texts).splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:] if line.strip())
 
 
 def _told(end: Any) -> list[str]:

@@ -101,7 +101,10 @@ class Processes:
 
     def shows(self, message: str) -> bool:
         """Note the message of an error; return whether this process is the one to show it."""
-        return self.ends("failed", message) and not parent_reports()
+        first = self.ends("failed", message)
+        if first and parent_reports():
+            _record_for_torchrun(ConfigError(message))
+        return first and not parent_reports()
 
     def why(self, error: Exception, message: str) -> BaseException:
         """Return what ended the run: this error, or that of the rank which ended first and so caused it."""

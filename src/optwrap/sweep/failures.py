@@ -1,14 +1,10 @@
 """What the last lines of a sweep say: which jobs did not finish, why, and how to go on."""
 
 import os
-import re
 import shlex
-from contextlib import suppress
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
+from optwrap.config.command_line import as_override
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.names import label
 from optwrap.sweep.progress import told_apart
@@ -47,15 +43,5 @@ def _reason(error: str) -> str:
 
 
 def override(folder: str | Path) -> str:
-    """Return the override that sweeps in `folder`, quoted where Hydra would read something else.
-
-    >>> print(override("outputs/a"), override("a,b"))
-    hydra.sweep.dir=outputs/a hydra.sweep.dir="a,b"
-    """
-    plain = f"hydra.sweep.dir={folder}"
-    with suppress(HydraException):
-        if OverridesParser.create().parse_override(plain).value() == str(folder):
-            return plain
-    # Backslashes count where a quote follows only.
-    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + m[2].replace('"', r"\""), str(folder))
-    return f'hydra.sweep.dir="{quoted}"'
+    """Return the override that sweeps in `folder`."""
+    return as_override("hydra.sweep.dir", str(folder))

@@ -38,6 +38,24 @@ def test_flags_stay_before_overrides(run):
     assert arguments[-2:] == [f"resume={run}", "epochs=5"]
 
 
+def test_a_checkpoint_stands_for_its_run(run):
+    (run / "checkpoint.pt").touch()
+    assert with_saved_overrides([f"resume={run}/checkpoint.pt"])[-1] == f"resume={run}"
+
+
+def test_a_folder_below_home_is_found(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert with_saved_overrides([f"resume=~/{run.name}"])[-1] == f"resume={run}"
+
+
+def test_a_folder_may_have_any_name(run):
+    folder = run / "dépôt (a)=,[b]{}~#&!;'"
+    (run / ".hydra").rename(run / "saved")
+    folder.mkdir()
+    (run / "saved").rename(folder / ".hydra")
+    assert with_saved_overrides([f"resume={folder}"])[-1] == f'resume="{folder}"'
+
+
 @pytest.mark.parametrize("arguments", [["epochs=5"], ["resume=auto", "epochs=5"], ["resume=null"], ["--help"]])
 def test_without_a_folder_nothing_is_added(arguments):
     assert with_saved_overrides(arguments) == arguments

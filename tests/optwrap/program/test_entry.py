@@ -96,8 +96,16 @@ def test_a_terminal_is_told_at_once_that_a_run_begins(flags, said, root):
     os.close(terminal)
 
 
-def test_what_a_file_in_a_cycle_still_holds_is_written_at_the_end(tmp_path):
-    code = f"held = [open({str(tmp_path / 'held')!r}, 'w')]; held.append(held); held[0].write('row'); del held"
+def test_what_a_cycle_still_holds_is_finished_at_the_end(tmp_path):
+    code = f"""
+class Writer:
+    def __del__(self):
+        with open({str(tmp_path / "held")!r}, "w") as file:
+            file.write("row")
+held = [Writer()]
+held.append(held)
+del held
+"""
     ended = python(f"program.script(lambda arguments: exec({code!r}), None)")
     assert (ended.returncode, (tmp_path / "held").read_text()) == (0, "row")
 

@@ -41,6 +41,51 @@ def test_an_error_in_a_process_is_one_message(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_processes_work_in_a_folder_of_any_name_and_compose_from_the_same_configs(tmp_path):
+    mine = tmp_path / "my configs" / "model"
+    mine.mkdir(parents=True)
+    (mine / "own.yaml").write_text((ROOT / "conf" / "model" / "small_cnn.yaml").read_text())
+    folder = tmp_path / "dépôt (a)=,[b]{}~#&!;'"
+    done = program("--config-dir", str(mine.parent), *QUICK, "model=own", f'hydra.run.dir="{folder}"')
+    assert done.returncode == 0, done.stderr
+    assert (folder / "result.json").exists()
+
+
+def test_a_run_of_several_processes_is_no_sweep_where_a_file_asks_for_one(tmp_path):
+    sweep = ("experiment=sweep/paramwise", "hydra.sweeper.params=null", "seed=0", f"hydra.sweep.dir={tmp_path}")
+    done = program(*sweep, *QUICK)
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.glob("*/result.json")
+    assert "val/accuracy" in result.read_text()
+
+
+DYING = """
+import os, sys
+sys.path.insert(0, {root!r})
+from optwrap import program
+
+@program.main(config_path={conf!r})
+def main(cfg):
+    print("the disk is on fire", file=sys.stderr, flush=True)
+    os._exit(7)
+
+main()
+"""
+
+
+def test_a_process_that_dies_without_a_word_is_quoted_and_nothing_is_resumed_that_never_began(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(DYING.format(root=str(ROOT), conf=str(ROOT / "conf")))
+    done = subprocess.run(
+        [forking.python(), str(script), "nproc=2", f"hydra.run.dir={tmp_path}/run"],
+        cwd=ROOT, env=forking.ranks(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "ended with 7. It said last:\n  the disk is on fire" in done.stderr
+    assert "resume" not in done.stderr
+    assert "ended with 7" in (tmp_path / "run" / "train.log").read_text()
+
+
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_number_of_processes_below_1_is_an_error(value, train, capsys):
     with pytest.raises(SystemExit) as end:
