@@ -86,6 +86,37 @@ def test_a_pipe_that_nobody_reads_ends_a_program_in_silence():
     assert (ended.returncode, ended.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize(("flags", "said"), [((), "Loading torch ..."), (("--cfg", "job"), "epochs=x: ")])
+def test_a_terminal_is_told_at_once_that_a_run_begins(flags, said, root):
+    terminal, stderr = os.openpty()
+    command = [python_of_tests(), "train.py", "epochs=x", *flags]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=stderr, check=False, cwd=root)
+    os.close(stderr)
+    assert os.read(terminal, 1000).decode().startswith(said)
+    os.close(terminal)
+
+
+def test_what_is_in_a_cycle_is_finalised_at_the_end():
+    code = "class Held: __del__ = lambda self: print('finalised')\nheld = Held(); held.self = held; del held"
+    assert python(f"program.script(lambda arguments: exec({code!r}), None)").stdout == "finalised\n"
+
+
+def test_an_interrupted_start_prints_no_statistics_of_torch(root, tmp_path):
+    code = f"""
+import os, signal, sys
+import train
+from optwrap import run
+def interrupted(cfg, process):
+    import torch._subclasses.fake_tensor
+    os.kill(os.getpid(), signal.SIGTERM)
+run.build_model = interrupted
+sys.argv[:] = ["train.py", "hydra.run.dir={tmp_path / "run"}"]
+train.main()
+"""
+    ended = subprocess.run([python_of_tests(), "-c", code], capture_output=True, text=True, check=False, cwd=root)
+    assert (ended.stdout, ended.stderr) == ("", "\ninterrupted; nothing was written\n")
+
+
 SWALLOWED = """
 import os, signal, sys
 class Finder:  # SIGTERM while {module} is loaded, by a library that catches everything
