@@ -118,7 +118,7 @@ def _announce() -> None:
 
 def _leave_at_once() -> None:
     """Spare the interpreter's end two searches through all that torch has loaded, which took 2 s."""
-    gc.collect()  # once: what a file in a cycle still holds is written
+    gc.collect()  # once: finalizers of what is in cycles are called
     gc.freeze()
 
 
