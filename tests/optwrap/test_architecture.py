@@ -29,7 +29,7 @@ optim.step
 optim.parallel
 optim.assignment  vision
 sweep.driver
-sweep.failures  sweep.callback
+sweep.failures  sweep.callback  sweep.asked
 sweep.progress
 sweep.job  sweep.report
 sweep.names  sweep.records  sweep.identity  sweep.__init__
