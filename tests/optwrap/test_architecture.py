@@ -36,7 +36,7 @@ sweep.names  sweep.records  sweep.identity  sweep.__init__
 config.messages
 config
 instantiate
-argument_types  hydra_versions  import_paths
+argument_types  hydra_versions  import_paths  interpolations
 lock  files  errors  __init__
 """
 ROOMS = {room: floor for floor, line in enumerate(FLOORS.split("\n")) for room in line.split()}
@@ -48,6 +48,7 @@ WITHOUT_TORCH = (
     "argument_types",
     "hydra_versions",
     "import_paths",
+    "interpolations",
     "lock",
     "files",
     "errors",
