@@ -1,5 +1,8 @@
 """An advisory lock on a run's folder, which the kernel frees whatever ends the process that holds it."""
 
+import errno
+import functools
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +13,10 @@ try:
 except ImportError:  # on Windows: nothing is locked there
     fcntl = None  # type: ignore[assignment]
 
+log = logging.getLogger(__name__)
+
 LOCK = ".lock"
+_BUSY = (errno.EAGAIN, errno.EACCES)
 _POLL = 0.05  # seconds between tries
 
 
@@ -52,6 +58,17 @@ def _taken(descriptor: int) -> bool:
     try:
         # lockf and not flock: data workers, which outlive a killed run by seconds, do not inherit it.
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        _warn_of_no_locks(error.strerror)
     return True
+
+
+@functools.cache
+def _warn_of_no_locks(reason: str) -> None:
+    """Say once that a file system, as some of clusters are, has no locks."""
+    log.warning(
+        "The file system of the run's folder has no locks (%s): two processes in one folder go unseen.",
+        reason,
+    )

@@ -29,7 +29,7 @@ optim.step
 optim.parallel
 optim.assignment  vision
 sweep.driver
-sweep.callback
+sweep.callback  sweep.asked
 sweep.failures
 sweep.progress
 sweep.job  sweep.report
@@ -37,7 +37,7 @@ sweep.names  sweep.records  sweep.identity  sweep.__init__
 config.messages
 config
 instantiate
-argument_types  hydra_versions  import_paths
+argument_types  hydra_versions  import_paths  interpolations
 lock  files  errors  __init__
 """
 ROOMS = {room: floor for floor, line in enumerate(FLOORS.split("\n")) for room in line.split()}
@@ -49,6 +49,7 @@ WITHOUT_TORCH = (
     "argument_types",
     "hydra_versions",
     "import_paths",
+    "interpolations",
     "lock",
     "files",
     "errors",

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
 
 from optwrap.argument_types import fits
 from optwrap.config.parser_errors import PARSER_ERRORS, load_bounded
+from optwrap.config.train_schema import TrainConfig
 from optwrap.config.trusted import PACKAGES, only_trusted
 from optwrap.errors import ConfigError, did_you_mean, first_line
 
@@ -28,10 +30,13 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     missing = [key for key in _NEEDED if not isinstance(cfg, DictConfig) or key not in cfg]
     if missing:
         raise ConfigError(f"{path}: this config is not one of train.py's: it has no {', '.join(missing)}.")
+    cfg = cast(DictConfig, OmegaConf.merge(_defaults(), cfg))  # an earlier version's has not all keys
     for override in overrides:
         key = override.partition("=")[0]
         try:
             saved = OmegaConf.select(cfg, key, default=_ABSENT, throw_on_missing=False)
+        except (InterpolationResolutionError, UnsupportedInterpolationType):
+            saved = None  # what it was said by is not here: any value may take its place
         except PARSER_ERRORS as error:
             raise ConfigError(f"{override}: {key!r} is no key ({first_line(error)}).") from error
         if saved is _ABSENT:
@@ -62,6 +67,12 @@ def load_trusted_config(folder: Path, overrides: Sequence[str], allow: Sequence[
 _WHOLE = ("batch_size", "num_workers", "seed")
 _NEEDED = ("data", "model", "task", "seed", "device", "batch_size")
 _ABSENT = object()
+
+
+def _defaults() -> dict[str, Any]:
+    """Return the values that the keys of `TrainConfig` have where nobody sets them."""
+    schema: Any = OmegaConf.to_container(OmegaConf.structured(TrainConfig), enum_to_str=True)
+    return {key: value for key, value in schema.items() if value != "???"}
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:

@@ -53,7 +53,7 @@ def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
     typed, folder = _typed(arguments), resumed(arguments)
     if folder is None:
         return list(arguments)
-    if {"-m", "--multirun"} & set(arguments):
+    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
         raise ConfigError(f"resume={folder}: one run goes on in one folder. In a sweep use resume=auto.")
     saved = read_saved(folder)
     anew = [_key(each) for each in typed if each not in saved]

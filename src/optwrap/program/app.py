@@ -32,7 +32,15 @@ from optwrap.program.interruption import exit_code, how_to_go_on, not_mangled, o
 from optwrap.program.launch import RankDiedError, run_or_launch
 from optwrap.program.nodes import Nodes
 from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
-from optwrap.program.processes import Processes, arguments_of_rank, joined, rank_suffix, shares_the_terminal
+from optwrap.program.processes import (
+    Processes,
+    arguments_of_rank,
+    joined,
+    rank_suffix,
+    shares_the_terminal,
+    started_by_torchrun,
+)
+from optwrap.sweep.asked import check_asked
 from optwrap.sweep.driver import new_sweep, run_sweep
 from optwrap.sweep.failures import again
 from optwrap.sweep.job import Sweep, run_job, show_warnings_only
@@ -112,6 +120,7 @@ def _open_job(task: Task, sweep: Sweep) -> Task:
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
+        check_asked(HydraConfig.get(), started_by_torchrun())
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             return _alone(task, cfg)
         return _sweep_job(task, cfg, sweep, lambda error: "".join(traceback.format_exception(error)))
@@ -160,6 +169,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         sweeps = config.mode == RunMode.MULTIRUN
         try:
             with dropped_start(leaves), not_mangled():
+                check_asked(config, started_by_torchrun())
                 fit_own_targets(cfg, list(config.overrides.task))
                 warn_of_new_keys(cfg, list(config.overrides.task))
                 if sweeps:
@@ -170,7 +180,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         except KeyboardInterrupt as interrupt:
             processes.ends("interrupted", str(exit_code(interrupt) - 128))
             folder = os.path.abspath(config.runtime.output_dir)
-            sweep_goes_on = again(Path(os.path.abspath(config.sweep.dir))) if sweeps else None
+            sweep_goes_on = again(Path(config.runtime.cwd, config.sweep.dir)) if sweeps else None
             raise how_to_go_on(interrupt, folder, sweep_goes_on) from interrupt
         except Exception as error:
             if not sweeps:

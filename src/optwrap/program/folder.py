@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.files import drop_temporaries, write_text
+from optwrap.interpolations import settled
 from optwrap.lock import LOCK, BusyError, locked
 from optwrap.program.processes import parent_reports, rank_suffix, started_by_torchrun
 from optwrap.sweep.callback import made_new
@@ -143,7 +144,7 @@ def save_config(folder: Path, cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     (folder / CONFIG).mkdir(exist_ok=True)
     contents = {
-        "config.yaml": OmegaConf.to_yaml(cfg),
+        "config.yaml": OmegaConf.to_yaml(OmegaConf.create(settled(cfg))),
         "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
         "overrides.yaml": OmegaConf.to_yaml(hydra.overrides.task),
     }

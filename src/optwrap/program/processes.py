@@ -40,7 +40,7 @@ def arguments_of_rank(arguments: Sequence[str]) -> list[str]:
     """
     if not started_by_torchrun():
         return list(arguments)
-    if {"-m", "--multirun"} & set(arguments):
+    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
         raise ConfigError(
             "-m: under torchrun each process would sweep for itself. Let each job start its processes: "
             "python train.py -m ... nproc=2"

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,12 +13,14 @@ from optwrap.hydra_versions import register_resolver
 
 DIGITS = 12  # hexadecimal: among a million jobs two share a name with a chance of 0.2 %
 
+_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*([^,{}$]*[^,{}$\s])")
+
 
 def job_id(cfg: DictConfig, without_effect: Iterable[str] = ()) -> str:
     """Return the identity of a job: a hash of its config, less `hydra` and the keys `without_effect`.
 
-    Interpolations count as they are written, not by their value, so that a time or a machine's name in one
-    makes no other job. The order of keys does not count.
+    Interpolations count as they are written, not by their value, so that a time in one makes no other job; the
+    environment variables that they name count by their values. The order of keys does not count.
 
     >>> first = OmegaConf.create({"seed": 1, "optimizer": {"lr": 0.1}, "logger": "csv"})
     >>> second = OmegaConf.create({"optimizer": {"lr": 0.1}, "seed": 1, "logger": "none"})
@@ -29,6 +33,8 @@ def job_id(cfg: DictConfig, without_effect: Iterable[str] = ()) -> str:
     for key in ("hydra", *without_effect):
         _drop(plain, key.split("."))
     text = json.dumps(_with_text_keys(plain), sort_keys=True, default=str)
+    if read := {name: os.environ.get(name) for name in _ENVIRONMENT.findall(text)}:
+        text += json.dumps(read, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 

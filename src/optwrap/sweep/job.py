@@ -50,7 +50,7 @@ class Sweep:
 def run_job(
     task: Callable[[DictConfig], Any], cfg: DictConfig, sweep: Sweep, message: Callable[[Exception], str]
 ) -> float | None:
-    """Run `task` once, whatever number of times the sweep is called; return its metric, None where it failed.
+    """Run `task` once, however often the sweep is called; return its metric, None where it failed or is NaN.
 
     A finished job returns its stored metric. A failure is recorded, logged and shown, and is not raised: a sweeper
     would end the sweep, and no process pool carries every exception. `message` says what a user reads of it.
@@ -79,7 +79,8 @@ def run_job(
         else:
             metric = _attempt(task, cfg, folder, before, sweep, message)
         _check_direction(folder)
-        return metric
+        # Optuna takes no NaN, and its sweeper then ends the search; None is a trial that failed.
+        return None if metric is None or math.isnan(metric) else metric
 
 
 def _attempt(
@@ -152,7 +153,9 @@ def _check_folder_name(folder: Path) -> None:
             f"hydra.sweep.subdir={subdir}: jobs are told apart by their folders' names, so the name must hold "
             "${optwrap.job_id:}, as in conf/config.yaml."
         )
-    if Path(os.path.abspath(HydraConfig.get().sweep.dir)) not in folder.parents:
+    # Not from where the job stands, which hydra.job.chdir moves.
+    parent = Path(HydraConfig.get().runtime.cwd, HydraConfig.get().sweep.dir)
+    if Path(os.path.abspath(parent)) not in folder.parents:
         raise ConfigError(f"hydra.sweep.subdir={subdir}: this leads out of the sweep's folder. Leave it out.")
 
 

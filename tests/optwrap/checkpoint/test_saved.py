@@ -23,7 +23,22 @@ def run(tmp_path):
 
 def test_overrides_change_the_saved_config(run):
     cfg = load_config(run, ["data.root=/elsewhere", "batch_size=8"])
-    assert cfg == CONFIG | {"batch_size": 8, "data": {"root": "/elsewhere", "num_classes": 10}}
+    assert {key: cfg[key] for key in CONFIG} == CONFIG | {
+        "batch_size": 8,
+        "data": {"root": "/elsewhere", "num_classes": 10},
+    }
+
+
+def test_a_key_that_an_earlier_version_had_not_has_its_default_and_may_be_set(run):
+    cfg = load_config(run, [])
+    assert (cfg.channels_last, cfg.debug.fast_dev_run, cfg.log_level) == (False, False, "INFO")
+    assert load_config(run, ["channels_last=true"]).channels_last is True
+
+
+@pytest.mark.parametrize("saved", ["${hydra:runtime.cwd}/data", "${now:%Y}", "${oc.env:NOBODY}", "${a.b}"])
+def test_an_override_takes_the_place_of_what_cannot_be_told_here(saved, run):
+    OmegaConf.save(CONFIG | {"data": {"root": saved}}, run / ".hydra/config.yaml")
+    assert load_config(run, ["data.root=/here"]).data.root == "/here"
 
 
 @pytest.mark.parametrize(

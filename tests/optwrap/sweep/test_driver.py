@@ -127,6 +127,27 @@ def test_jobs_that_all_diverge_have_a_report(program):
     assert "nan (2 of 2)" in (program.out / "report/table.md").read_text()
 
 
+def test_of_a_trial_whose_objective_is_nan_a_search_is_told_that_it_failed(program, monkeypatch):
+    (program.folder / "told.py").write_text(
+        "from hydra.experimental.callback import Callback\n"
+        "class Told(Callback):\n"
+        "    def on_job_end(self, config, job_return, **kwargs):\n"
+        "        with open(config.hydra.runtime.cwd + '/told', 'a') as file:\n"
+        "            print(job_return.return_value, file=file)\n"
+    )
+    monkeypatch.syspath_prepend(program.folder)
+    program.fault(0, "nan")
+    arguments = ("seed=0,1", "+hydra.callbacks.told._target_=told.Told")
+    assert [program.sweep(*arguments).code for _ in range(2)] == [0, 0]
+    assert (program.folder / "told").read_text().split() == ["None", "20.1"] * 2
+
+
+def test_jobs_may_stand_in_their_own_folders(program):
+    ended = program.sweep("seed=0,1", "hydra.job.chdir=true")
+    assert (ended.code, ended.err) == (0, "")
+    assert program.statuses() == {"0 20": "finished", "1 20": "finished"}
+
+
 def test_full_errors_keep_the_records_and_run_no_finished_job_again(program, monkeypatch):
     program.sweep("seed=0")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")

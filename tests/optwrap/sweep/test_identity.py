@@ -48,3 +48,20 @@ def test_the_resolver_takes_the_keys_as_its_arguments():
     cfg = OmegaConf.create({"seed": 1, "logger": "csv", "hydra": {"subdir": text}})
     assert cfg.hydra.subdir == job_id(cfg, ["logger"])
     assert cfg.hydra.subdir != job_id(cfg)
+
+
+@pytest.mark.parametrize("written", ["${oc.env:WID}", "w${ oc.env: WID , 8}", "${oc.decode:${oc.env:WID}}"])
+def test_what_the_environment_says_makes_another_job(written, monkeypatch):
+    cfg = OmegaConf.create({"model": {"width": written}})
+    found = set()
+    for value in ("8", "16", "8"):
+        monkeypatch.setenv("WID", value)
+        found.add(job_id(cfg))
+    assert len(found) == 2
+
+
+def test_an_environment_variable_of_a_key_without_effect_does_not_count(monkeypatch):
+    cfg = OmegaConf.create({"data": {"root": "${oc.env:HOME}/data"}})
+    before = job_id(cfg, ["data.root"])
+    monkeypatch.setenv("HOME", "/elsewhere")
+    assert job_id(cfg, ["data.root"]) == before
