@@ -87,13 +87,7 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
     loaded = {key: own[key] for key in own if key not in ("loss_scaler", "accumulation")}
     kinds: dict[str, str] = {}
     for target, optimizer in zip(_targets(loaded), optimizers_of(optim_wrapper.optimizer), strict=True):
-        order = [name for name, _, _ in _named(optimizer)]
-        kinds |= dict.fromkeys(order, type(optimizer).__name__)
-        shared = {i: name for i, name in enumerate(order) if state["optimizers"].get(name) == kinds[name]}
-        target["state"] = {i: state["state"][name] for i, name in shared.items() if name in state["state"]}
-        saved = {name: state["options"][name] for name in shared.values()}
-        for group in target["param_groups"]:
-            group.update(_group_state(optimizer, group, saved))
+        kinds |= dict.fromkeys(_put_shared(target, optimizer, state), type(optimizer).__name__)
     if "accumulation" in rest:
         grads = [rest["accumulation"]["grads"].get(name) for name in kinds]
         rest["accumulation"] = {**rest["accumulation"], "grads": grads}
@@ -105,6 +99,18 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
     if unmatched:
         logger.warning("Optimizer state: new parameters %s, left over %s.", unmatched.new, unmatched.left_over)
     return unmatched
+
+
+def _put_shared(target: dict[str, Any], optimizer: Optimizer, state: Mapping[str, Any]) -> list[str]:
+    """Put what the checkpoint has of the optimizer's parameters into its state dict; return their names."""
+    order = [name for name, _, _ in _named(optimizer)]
+    kind = type(optimizer).__name__
+    shared = {i: name for i, name in enumerate(order) if state["optimizers"].get(name) == kind}
+    target["state"] = {i: state["state"][name] for i, name in shared.items() if name in state["state"]}
+    saved = {name: state["options"][name] for name in shared.values()}
+    for group in target["param_groups"]:
+        group.update(_group_state(optimizer, group, saved))
+    return order
 
 
 def _group_state(

@@ -19,6 +19,7 @@ from optwrap.plan.calls import begin
 from optwrap.plan.objective import Objective
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
+from optwrap.plan.ranks import Ranks
 from optwrap.program.folder import run_folder, save_config
 from optwrap.record.folder_writer import complete
 from optwrap.record.recorder import Recorder
@@ -66,17 +67,7 @@ def set_course(
     checkpoints = Checkpoints.of_run(folder, cfg.checkpoint.keep)
     checkpoints.check_own()
     saved = find_saved(cfg.resume, checkpoints, process.state_device, ranks, sharded_params(model))
-    plan = make_plan(
-        order.per_epoch,
-        optim_wrapper,
-        epochs=cfg.epochs,
-        max_updates=cfg.max_updates,
-        log_every=cfg.log_every,
-        eval_every=cfg.eval_every,
-        checkpoint_every=cfg.checkpoint.every,
-        start=start_of(saved, order, accumulative_counts(optim_wrapper)),
-        between_updates=ranks.size > 1,
-    )
+    plan = _plan(cfg, order, optim_wrapper, saved, ranks)
     finished = finished_value(folder, saved, plan, cfg.objective, ranks)
     judged = Metrics(objective.directions, objective.metric)
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
@@ -92,6 +83,26 @@ def set_course(
         if ranks.is_first:
             save_config(folder, cfg)
     return Course(plan, parts, objective, folder, checkpoints, saved, finished, config, process)
+
+
+def _plan(
+    cfg: DictConfig,
+    order: TrainingOrder,
+    optim_wrapper: OptimWrapper | OptimWrapperDict,
+    saved: Saved | None,
+    ranks: Ranks,
+) -> Plan:
+    return make_plan(
+        order.per_epoch,
+        optim_wrapper,
+        epochs=cfg.epochs,
+        max_updates=cfg.max_updates,
+        log_every=cfg.log_every,
+        eval_every=cfg.eval_every,
+        checkpoint_every=cfg.checkpoint.every,
+        start=start_of(saved, order, accumulative_counts(optim_wrapper)),
+        between_updates=ranks.size > 1,
+    )
 
 
 def record(course: Course) -> Recorder:

@@ -3,8 +3,6 @@
 Hydra's and OmegaConf's exceptions hold the facts (the node, the key, the options); the words are ours.
 """
 
-import errno
-import os
 import re
 import traceback
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from optwrap.config.command_line import CommandLine
+from optwrap.config.messages.file_errors import explain_file
 from optwrap.config.messages.frames import (
     causes,
     framework_raised,
@@ -47,7 +46,6 @@ EXTRAS = {  # what offers an option of Hydra's own groups: the extra of pyprojec
 FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "total_iters", "max_lr", "mode"})
 """Arguments of schedulers that the run's own length and lr fill in, so that a config may leave them out."""
 
-_CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC})
 _LIBRARY = Path(__file__).parents[1]
 _FULL_KEY = re.compile(r"full_key: (\S+)")
 
@@ -65,31 +63,9 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
     if isinstance(error, InstantiationException) or _FULL_KEY.search(_notes(error)):
         return _failed_target(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
-        # Hydra raises some of its errors in the handler of OmegaConf's, without naming it as the cause.
-        nodes = [error, error.__cause__, error.__context__]
-        node = next((link for link in nodes if isinstance(link, OmegaConfBaseException)), None)
-        if node is not None:
-            place = _place(error)
-            return explain_misplaced(error, node, line, place) or explain_node(node, line, place)
-        known = (
-            explain_list(str(error))
-            or explain_clash(str(error), line)
-            or explain_no_group(str(error), line, _place(error))
-        )
-        return known or _override_too_early(error) or str(error)
-    # What opens the log wraps the system's error.
-    written = error.__cause__ if str(error).startswith("Unable to configure handler") else error
-    if (
-        isinstance(written, OSError)
-        and written.filename
-        and (written.errno in _CANNOT_WRITE or _makes_folder(written))
-    ):
-        return (
-            f"{written.filename}: {written.strerror}. Choose another folder by hydra.run.dir=... "
-            "(or data.root=...)."
-        )
-    if isinstance(error, FileNotFoundError) and (root := _data_root(error, line)):
-        return f"{root}: {error.filename} is not there. Give the folder of the data, relative to where you start."
+        return _explain_composed(error, line)
+    if of_file := explain_file(error, line):
+        return of_file
     if raised_by_optimizer(error):
         return f"optim_wrapper.optimizer: {error}"
     if isinstance(error, YAMLError):
@@ -109,18 +85,19 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
     return None
 
 
-def _makes_folder(error: OSError) -> bool:
-    """Tell whether no folder of this name can be made, whatever the system calls the reason: /proc/run."""
-    return [frame.name for frame in traceback.extract_tb(error.__traceback__)][-1:] == ["mkdir"]
-
-
-def _data_root(error: OSError, line: CommandLine) -> str | None:
-    """Return the override of the data's folder that the missing file would be in."""
-    typed = [each.lstrip("+") for each in line.overrides]
-    typed = [each for each in typed if each.startswith(("data.root=", "data_root="))]
-    roots = [(override, os.path.abspath(override.partition("=")[2])) for override in typed]
-    missing = os.path.abspath(str(error.filename))
-    return next((override for override, root in roots if missing.startswith(root)), None)
+def _explain_composed(error: HydraException | OmegaConfBaseException, line: CommandLine) -> str:
+    # Hydra raises some of its errors in the handler of OmegaConf's, without naming it as the cause.
+    nodes = [error, error.__cause__, error.__context__]
+    node = next((link for link in nodes if isinstance(link, OmegaConfBaseException)), None)
+    if node is not None:
+        place = _place(error)
+        return explain_misplaced(error, node, line, place) or explain_node(node, line, place)
+    known = (
+        explain_list(str(error))
+        or explain_clash(str(error), line)
+        or explain_no_group(str(error), line, _place(error))
+    )
+    return known or _override_too_early(error) or str(error)
 
 
 def check_complete(cfg: DictConfig, line: CommandLine) -> None:
