@@ -56,8 +56,9 @@ class OptimWrapperDict(Mapping[str, OptimWrapper]):
         if name in _TRAINING:
             calls = ", ".join(f"optim_wrapper[{key!r}].{name}(...)" for key in self)
             raise NoTrainingMethodError(
-                f"An OptimWrapperDict does not train by itself. Call {calls}; a task for a single wrapper needs "
-                "one, such as optim_wrapper=sgd."
+                f"An OptimWrapperDict does not train by itself. Where each has its own loss, call {calls}. One "
+                "loss over all of them needs a single wrapper, such as optim_wrapper=sgd with custom_keys for its "
+                "parts; several for it take a backward pass each before any steps (docs/strategies.md)."
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

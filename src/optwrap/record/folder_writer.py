@@ -24,6 +24,7 @@ FILES = {
     "param groups": "param_groups.csv",
     "curves": "curves.png",
     "checkpoint": "checkpoint.pt",
+    "trace": "trace.json",
     "status": "status.json",
 }
 

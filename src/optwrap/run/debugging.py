@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,6 +99,7 @@ def _profiler(micro_batches: int, path: Path) -> Any:
         profiler.export_chrome_trace(str(path))
         logger.info("A trace of %d micro-batches is in %s: open it in ui.perfetto.dev.", micro_batches, path)
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints what it starts and which devices it lacks
     steps = schedule(wait=0, warmup=_WARM_UP, active=micro_batches, repeat=1)
     return profile(schedule=steps, on_trace_ready=write, record_shapes=True)
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision import datasets as tv
+from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+from torchvision.datasets.utils import check_integrity
 
 from optwrap.errors import ConfigError
 
@@ -35,12 +37,22 @@ def fetch(dataset: TorchvisionData, root: Path) -> tuple[Split, Split]:
     try:
         return _read(dataset, root)
     except UNREADABLE:
-        logger.info("%s is not complete in data.root=%s: downloading it there", dataset.__name__, root)
+        _check_place(root)
+        logger.info("data.root=%s: %s; downloading %s there", root, _state(dataset, root), dataset.__name__)
     try:
         _download(dataset, root)
         return _read(dataset, root)
     except UNREADABLE as error:
         raise ConfigError(_explain(dataset, root, error)) from error
+
+
+def _check_place(root: Path) -> None:
+    """Refuse to make a chain of folders for what may be a slip."""
+    if not root.parent.is_dir():
+        raise ConfigError(
+            f"data.root={root}: neither this folder nor {root.parent} is there. Give the folder of the data; "
+            "a new one is made where the one above it is there."
+        )
 
 
 def _read(dataset: TorchvisionData, root: Path) -> tuple[Split, Split]:
@@ -89,13 +101,33 @@ def _expected(dataset: TorchvisionData) -> list[str]:
     return [f"{dataset.__name__}/raw/{Path(url).stem}" for url, _ in dataset.resources]
 
 
+def _state(dataset: TorchvisionData, root: Path) -> str:
+    """Say which files are missing, or damaged."""
+    if not root.exists():
+        return "no such folder yet"
+    expected = _expected(dataset)
+    if missing := [name for name in expected if not (root / name).exists()]:
+        return f"missing: {', '.join(missing)}"
+    damaged = [name for name in expected if not _is_whole(dataset, root / name)]
+    return f"damaged: {', '.join(damaged)}" if damaged else "all there, but not all of them readable"
+
+
+def _is_whole(dataset: TorchvisionData, file: Path) -> bool:
+    if issubclass(dataset, tv.CIFAR10):
+        sums = dict([*dataset.train_list, *dataset.test_list])
+        return check_integrity(str(file), sums.get(file.name, dataset.meta["md5"]))
+    try:
+        read_sn3_pascalvincent_tensor(str(file))
+    except UNREADABLE:
+        return False
+    return True
+
+
 def _explain(dataset: TorchvisionData, root: Path, error: Exception) -> str:
     expected = _expected(dataset)
-    missing = [name for name in expected if not (root / name).exists()]
-    state = f"missing: {', '.join(missing)}" if missing else "all there, but not all of them readable"
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"data.root={root}: {dataset.__name__} is not there, and downloading it failed ({first_line}). "
-        f"Expected: {', '.join(expected)}; {state}. Set data.root to a folder that holds these files, "
-        f"or run once with network and a data.root that you may write to."
+        f"Expected: {', '.join(expected)}; {_state(dataset, root)}. Set data.root to a folder that holds these "
+        f"files, or run once with network and a data.root that you may write to."
     )

@@ -69,7 +69,7 @@ def test_a_training_method_names_the_wrappers_to_call_instead(method, models):
 
 
 def test_a_task_for_one_wrapper_that_got_several_is_the_users_to_put_right(models):
-    with pytest.raises(ConfigError, match="single wrapper needs one, such as optim_wrapper=sgd"):
+    with pytest.raises(ConfigError, match="needs a single wrapper, such as optim_wrapper=sgd"):
         wrappers_of(models).update_params(torch.zeros(()))
 
 
@@ -94,3 +94,38 @@ def test_counts_are_initialised_for_every_wrapper(models):
 
 def test_it_can_be_copied(models):
     assert copy.deepcopy(wrappers_of(models)).get_lr() == wrappers_of(models).get_lr()
+
+
+def test_one_loss_over_two_wrappers_as_the_docs_have_it_is_the_loop_by_hand():
+    """One updates after each micro-batch, the other after every second, with momentum, clip and own lr."""
+    parts = nn.ModuleDict({"encoder": nn.Linear(3, 4), "head": nn.Linear(4, 2)})
+    twin = copy.deepcopy(parts)
+    wrappers = OptimWrapperDict(
+        encoder=OptimWrapper(SGD(parts["encoder"].parameters(), lr=0.1, momentum=0.9), accumulative_counts=2),
+        head=OptimWrapper(Adam(parts["head"].parameters(), lr=0.02), clip_grad={"max_norm": 0.1}),
+    )
+    by_hand = {
+        "encoder": SGD(twin["encoder"].parameters(), lr=0.1, momentum=0.9),
+        "head": Adam(twin["head"].parameters(), lr=0.02),
+    }
+    for count, batch in enumerate(torch.randn(6, 5, 3), start=1):
+        loss = parts["head"](parts["encoder"](batch)).square().mean()
+        for each in wrappers.values():
+            own = [param for group in each.param_groups for param in group["params"]]
+            each.backward(each.scale_loss(loss), inputs=own, retain_graph=True)
+        for each in wrappers.values():
+            if each.should_update():
+                each.step()
+                each.zero_grad()
+
+        loss = twin["head"](twin["encoder"](batch)).square().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(twin["head"].parameters(), 0.1)
+        by_hand["head"].step()
+        by_hand["head"].zero_grad()
+        if count % 2 == 0:
+            for param in twin["encoder"].parameters():
+                param.grad /= 2
+            by_hand["encoder"].step()
+            by_hand["encoder"].zero_grad()
+    torch.testing.assert_close(parts.state_dict(), twin.state_dict())

@@ -1,4 +1,6 @@
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch import nn
 
 from optwrap.errors import ConfigError
 from optwrap.run.debugging import debugger
+from tests.optwrap.forking import python
 
 OFF = {"detect_anomaly": False, "find_nonfinite": False, "profile": None}
 
@@ -47,3 +50,11 @@ def test_a_profile_is_a_chrome_trace_of_the_steps_asked_for(tmp_path):
             step()
     names = [event.get("name") for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]]
     assert names.count("aten::linear") == 3
+
+
+def test_a_profile_prints_no_more_than_where_it_is_and_the_last_lines_name_it(tmp_path):
+    folder = tmp_path / "run"
+    command = [python(), "train.py", "epochs=1", "debug.profile=2", "device=cpu", f"hydra.run.dir={folder}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    assert ended.stderr == ""
+    assert f"trace            {folder / 'trace.json'}" in ended.stdout.split("Finished")[1]

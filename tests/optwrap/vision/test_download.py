@@ -35,7 +35,7 @@ def archives(tmp_path, write_mnist, monkeypatch):
 
 
 def test_missing_files_are_downloaded_into_root_and_nothing_else_is_left(archives, tmp_path):
-    root = tmp_path / "new" / "data"
+    root = tmp_path / "data"
     (images, labels), (test_images, _) = fetch(MNIST, root)
     assert images.shape == (40, 1, 28, 28)
     assert len(labels) == 40
@@ -59,6 +59,18 @@ def test_a_file_cut_short_is_replaced_by_the_download(archives, mnist_root):
     images = mnist_root / "MNIST" / "raw" / "train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:1000])
     assert len(fetch(MNIST, mnist_root)[0][0]) == 40
+
+
+def test_a_root_below_a_folder_that_is_not_there_is_a_slip_and_makes_none(archives, tmp_path):
+    with pytest.raises(ConfigError, match=r"data.root=.*/typo/data: neither this folder nor .*/typo is there"):
+        fetch(MNIST, tmp_path / "typo" / "data")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_what_a_download_is_made_for_is_said_before_it(archives, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        fetch(MNIST, tmp_path / "dta")
+    assert caplog.messages == [f"data.root={tmp_path / 'dta'}: no such folder yet; downloading MNIST there"]
 
 
 def test_archives_that_lie_in_root_are_unpacked_without_network(archives, tmp_path, no_network):

@@ -228,6 +228,8 @@ def _check_wrapper_arguments(target: Any, given: Sequence[str]) -> None:
         return
     of_amp = unknown[0] in (argument_names(AmpOptimWrapper) or ())
     remedy = "Add amp to the optim_wrapper list (_target_: optwrap.optim.AmpOptimWrapper)." if of_amp else ""
+    if of_amp and target is not OptimWrapper:
+        remedy = "For mixed precision derive it from optwrap.optim.AmpOptimWrapper; else leave amp out."
     known = [*(known or []), "paramwise_cfg", "constructor"]
     raise ConfigError(
         f"optim_wrapper.{unknown[0]}: {target.__name__} has no argument {unknown[0]!r}."

@@ -219,6 +219,14 @@ def test_errors_name_the_key_and_the_remedy(cfg, said, toy_model):
         build_optim_wrapper(toy_model, cfg)
 
 
+def test_a_wrapper_of_ones_own_with_amp_is_told_what_to_derive_from(toy_model):
+    class Mine(OptimWrapper):
+        pass
+
+    with pytest.raises(ConfigError, match=r"loss_scale: Mine has no argument.*derive it from \S*AmpOptimWrapper"):
+        build_optim_wrapper(toy_model, {"optimizer": SGD, "_target_": Mine, "loss_scale": 512})
+
+
 def test_a_model_without_trainable_parameters_is_an_error(toy_model):
     with pytest.raises(ConfigError, match="no trainable parameter"):
         build_optim_wrapper(toy_model.requires_grad_(False), {"optimizer": SGD})
