@@ -53,6 +53,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _parse_once() -> None:
+    from tests.parsed_once import parse_once
+
+    parse_once()
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     import torch

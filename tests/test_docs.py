@@ -15,6 +15,7 @@ from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete
 from optwrap.hydra_versions import VERSION_BASE
+from optwrap.program.own_targets import fit_own_targets, with_new_keys
 from tests.pages import COMMANDS, IS_TEMPLATE, ROOT, TEXTS, anchors, blocks, commands, inline, section
 
 pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
@@ -38,7 +39,9 @@ def composed():
 
     @cache
     def composed(*overrides):
-        check_complete(compose("config", list(overrides)), CommandLine(ROOT / "conf", "config", overrides))
+        cfg = compose("config", with_new_keys(list(overrides)))
+        fit_own_targets(cfg, list(overrides))
+        check_complete(cfg, CommandLine(ROOT / "conf", "config", overrides))
 
     with initialize_config_dir(str(ROOT / "conf"), **VERSION_BASE):
         yield composed

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,22 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make a folder of this name for this process alone; where there is one, with the first number that is free.
+
+    Processes on any machine that share the file system get folders of their own.
+    """
+    for number in count(1):
+        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("there is always a number")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -29,7 +29,8 @@ optim.step
 optim.parallel
 optim.assignment  vision
 sweep.driver
-sweep.failures  sweep.callback  sweep.asked
+sweep.callback  sweep.asked
+sweep.failures
 sweep.progress
 sweep.job  sweep.report
 sweep.names  sweep.records  sweep.identity  sweep.__init__

@@ -1,9 +1,10 @@
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from optwrap.files import drop_temporaries, read_json, write_json, write_text
+from optwrap.files import drop_temporaries, new_folder, read_json, write_json, write_text
 
 
 def test_what_a_killed_write_has_left_goes_and_nothing_else(tmp_path, monkeypatch):
@@ -40,3 +41,10 @@ def test_numbers_that_json_has_not_come_back_from_json_that_all_can_read(tmp_pat
 def test_a_file_of_an_earlier_version_with_a_bare_nan_is_read(tmp_path):
     (tmp_path / "result.json").write_text('{"loss": NaN}')
     assert math.isnan(read_json(tmp_path / "result.json")["loss"])
+
+
+def test_processes_that_want_one_name_get_a_folder_each(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(new_folder, [tmp_path / "outputs" / "12-00-00"] * 20))
+    names = {"12-00-00", *(f"12-00-00_{number}" for number in range(2, 21))}
+    assert {path.name for path in made} == {path.name for path in (tmp_path / "outputs").iterdir()} == names

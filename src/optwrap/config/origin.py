@@ -67,8 +67,8 @@ def _saved(folder: Path) -> tuple[str | None, dict[str, str], str | None] | None
     if not (folder / HYDRA).is_file():
         return None
     try:
-        content: Any = OmegaConf.to_container(load_bounded(folder / HYDRA))
-        hydra = content["hydra"]
+        saved: Any = OmegaConf.to_container(load_bounded(folder / HYDRA))
+        hydra = saved["hydra"]
         name, searchpath = hydra["job"]["config_name"], _searchpath(hydra["overrides"]["hydra"])
         sources = _folders(hydra["runtime"]["config_sources"])
         return None if name is None else str(name), sources, searchpath

@@ -24,7 +24,7 @@ def register_resolver(agree: Callable[[str], str] = str) -> None:
     """Offer `${optwrap.run_folder:RESUME,NEW}` to configs; several processes `agree` on the new folder."""
 
     def folder(resume: str | None, new: str) -> str:
-        return run_folder(resume, agree(str(new)))
+        return run_folder(resume, str(new) if run_folder(resume, "") else agree(str(new)))
 
     hydra_versions.register_resolver("optwrap.run_folder", folder)
 

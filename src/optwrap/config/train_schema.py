@@ -131,6 +131,8 @@ class TrainConfig:
     """Use deterministic algorithms, which may be slower."""
     num_workers: int = 0
     """Processes that load data beside the training process."""
+    threads: int | None = None
+    """Threads of the CPU; null: OMP_NUM_THREADS, else as suits the model's size and the machine's load."""
     data_root: str = "data"
     """Folder of data sets that are downloaded, where data.root says no other."""
     eval_every: int | None = None

@@ -27,15 +27,9 @@ from optwrap.errors import ConfigError
 from optwrap.hydra_versions import VERSION_BASE, declared_targets, register_resolver
 from optwrap.program import failures
 from optwrap.program.entry import FULL_ERROR, Task
-from optwrap.program.folder import check_still_there, claim_folder, open_folder
-from optwrap.program.interruption import (
-    exit_code,
-    how_to_go_on,
-    output_is_read,
-    reader_gone,
-    terminated_as_interrupted,
-)
-from optwrap.program.launch import run_or_launch
+from optwrap.program.folder import DIR, check_still_there, claim_folder, dropped_start, open_folder
+from optwrap.program.interruption import exit_code, how_to_go_on, not_mangled, output_is_read, reader_gone
+from optwrap.program.launch import RankDiedError, run_or_launch
 from optwrap.program.nodes import Nodes
 from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
 from optwrap.program.processes import (
@@ -77,7 +71,7 @@ def run(task: Task, script: Path, conf: Path, config_name: str) -> Any:
     program = hydra.main(config_path=str(conf), config_name=config_name, **arguments)
     with joined() as processes:
         launch = _trusting(functools.update_wrapper(partial(run_or_launch, task, script), task), saved)
-        resuming.register_resolver(partial(processes.agree, "run folder"))
+        resuming.register_resolver(processes.agree_on_folder)
         if os.environ.get(FULL_ERROR) == "1":
             return _run_openly(lambda sweep: program(_open_job(launch, sweep))(), line)
         return _run(lambda sweep: program(_job(launch, line, sweep, processes))(), line, processes)
@@ -90,7 +84,7 @@ def _typed_overrides(arguments: list[str]) -> tuple[str, ...]:
 def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processes) -> None:
     """Run Hydra's program; end the process with a message where it fails."""
     try:
-        with _hydra_lets_errors_out(), terminated_as_interrupted():
+        with _hydra_lets_errors_out(), not_mangled():
             failed = run_sweep(program, new_sweep(line.conf.parent))
         if failed:
             sys.exit(_say("\n" + "\n".join(failed), code=1))
@@ -116,8 +110,7 @@ def _run(program: Callable[[Sweep], Any], line: CommandLine, processes: Processe
 
 def _run_openly(program: Callable[[Sweep], Any], line: CommandLine) -> None:
     """Run Hydra's program, with nothing of an error hidden; a sweep keeps its records as ever."""
-    with terminated_as_interrupted():
-        failed = run_sweep(program, new_sweep(line.conf.parent))
+    failed = run_sweep(program, new_sweep(line.conf.parent))
     if failed:
         sys.exit(_say("\n" + "\n".join(failed), code=1))
 
@@ -154,28 +147,36 @@ def _hydra_lets_errors_out() -> Iterator[None]:
 
 def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> Task:
     """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
+    typed = [each.partition("=")[2].strip("'\"") for each in line.overrides if DIR in each]
+    is_there = any(Path(each).is_dir() for each in typed)
+
+    def leaves(error: BaseException) -> bool:
+        is_bug = isinstance(error, Exception) and _message(error, line).startswith("Traceback")
+        return is_there or is_bug or isinstance(error, RankDiedError) or HydraConfig.get().mode == RunMode.MULTIRUN
 
     def checked(cfg: DictConfig) -> Any:
-        check_complete(cfg, line)
-        try:
-            return task(cfg, hidden=FULL_ERROR)
-        except Exception as error:
-            check_still_there(error)
-            raise
+        with not_mangled():
+            check_complete(cfg, line)
+            try:
+                return task(cfg, hidden=FULL_ERROR)
+            except Exception as error:
+                check_still_there(error)
+                raise
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
         config = HydraConfig.get()
         sweeps = config.mode == RunMode.MULTIRUN
         try:
-            check_asked(config, started_by_torchrun())
-            fit_own_targets(cfg, list(config.overrides.task))
-            warn_of_new_keys(cfg, list(config.overrides.task))
-            if sweeps:
-                return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
-            if shares_the_terminal():
-                show_warnings_only()
-            return _alone(checked, cfg)
+            with dropped_start(leaves), not_mangled():
+                check_asked(config, started_by_torchrun())
+                fit_own_targets(cfg, list(config.overrides.task))
+                warn_of_new_keys(cfg, list(config.overrides.task))
+                if sweeps:
+                    return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
+                if shares_the_terminal():
+                    show_warnings_only()
+                return _alone(checked, cfg)
         except KeyboardInterrupt as interrupt:
             processes.ends("interrupted", str(exit_code(interrupt) - 128))
             folder = os.path.abspath(config.runtime.output_dir)

@@ -4,7 +4,9 @@ Nothing here takes long to load, so that Ctrl-C is one line from the first momen
 rest inside. A program therefore imports torch through `optwrap.run`, which loads what is asked of it.
 """
 
+import atexit
 import functools
+import gc
 import inspect
 import os
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from optwrap.errors import ConfigError
-from optwrap.program.interruption import exit_code, output_is_read, reader_gone
+from optwrap.program.interruption import ended_by_signals, exit_code, not_mangled, output_is_read, reader_gone
 
 Task = Callable[..., Any]
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -37,6 +39,7 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
             if cfg is not None:
                 return task(cfg)
             with _interrupted_in_one_line():
+                _announce()
                 from optwrap.program.app import run
 
                 return run(task, script, script.parent / config_path, config_name)
@@ -53,7 +56,8 @@ def script(main: Callable[[list[str]], Any], usage: str | None) -> None:
         return
     with _interrupted_in_one_line():
         try:
-            main(sys.argv[1:])
+            with not_mangled():
+                main(sys.argv[1:])
             sys.stdout.flush()
         except ConfigError as error:
             sys.exit(str(error))
@@ -93,14 +97,29 @@ def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> 
 
 @contextmanager
 def _interrupted_in_one_line() -> Iterator[None]:
-    """End the process with one line at a Ctrl-C of which nobody inside says more, as while libraries load."""
+    """End the process with one line at a signal of which nobody inside says more, as while libraries load."""
+    atexit.register(_leave_at_once)
     try:
-        yield
+        with ended_by_signals(), not_mangled():
+            yield
     except KeyboardInterrupt as interrupt:
         if os.environ.get(FULL_ERROR) == "1":
             raise
         print("\ninterrupted", file=sys.stderr)
         sys.exit(exit_code(interrupt))
+
+
+def _announce() -> None:
+    """Say on a terminal that a run begins, since libraries take seconds to load; not where a flag only shows."""
+    only_shows = any(each.startswith("-") and each not in ("-m", "--multirun") for each in sys.argv[1:])
+    if sys.stderr.isatty() and not only_shows and "RANK" not in os.environ:
+        print("Loading torch ...", file=sys.stderr, flush=True)
+
+
+def _leave_at_once() -> None:
+    """Spare the interpreter's end two searches through all that torch has loaded, which took 2 s."""
+    gc.collect()  # once: finalizers of what is in cycles are called
+    gc.freeze()
 
 
 def _usage(own: Mapping[str, str | None]) -> str:

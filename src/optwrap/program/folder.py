@@ -1,25 +1,67 @@
 """A run's folder: one run's alone, with the config that it was told."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.files import drop_temporaries, write_text
 from optwrap.interpolations import settled
-from optwrap.lock import BusyError, locked
+from optwrap.lock import LOCK, BusyError, locked
 from optwrap.program.processes import parent_reports, rank_suffix, started_by_torchrun
+from optwrap.sweep.callback import made_new
 
 CONFIG = ".hydra"
+DIR = "hydra.run.dir="
 _ROWS = "metrics.csv"
+_OF_ANY_START = (CONFIG, LOCK, "train*.log")
+
+
+class RunStart(Callback):
+    """Make the folder of a new run, under torchrun left to rank 0 (`Processes.agree_on_folder`)."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Hydra calls this before a run by itself."""
+        if not started_by_torchrun() and config.get("resume") in (None, "", AUTO):
+            made_new(config.hydra.run)
 
 
 def run_folder() -> Path:
-    """Return the folder that the run which Hydra has started writes into."""
-    return Path(HydraConfig.get().runtime.output_dir)
+    """Return the folder that the run which Hydra has started writes into.
+
+    Raises:
+        ConfigError: it has no name: this would be the folder that the program was started in.
+    """
+    hydra: Any = HydraConfig.get()
+    if getattr(hydra, "mode", None) == RunMode.RUN and hydra.run.dir in ("", None):
+        raise ConfigError(f"{DIR}{hydra.run.dir}: a folder has a name. Give one, or leave hydra.run.dir out.")
+    return Path(hydra.runtime.output_dir)
+
+
+@contextmanager
+def dropped_start(leaves: Callable[[BaseException], bool]) -> Iterator[None]:
+    """Remove the folder with the error that ends a start, unless it `leaves` it or there is more in it.
+
+    Of several ranks nobody does, where a process above them holds the folder.
+    """
+    folder = run_folder()
+    try:
+        yield
+    except BaseException as error:
+        if not rank_suffix() and not parent_reports() and not leaves(error):
+            with suppress(BusyError, OSError), locked(folder):
+                started = {path for name in _OF_ANY_START for path in folder.glob(name)}
+                if started.issuperset(folder.iterdir()):
+                    shutil.rmtree(folder)
+        raise
 
 
 @contextmanager
@@ -77,7 +119,7 @@ def claim_folder(cfg: DictConfig) -> None:
     elif cfg.get("resume") is None:
         raise ConfigError(
             f"hydra.run.dir={folder}: this folder already holds a run. Go on with it by resume=auto beside "
-            "the same command, or choose another: by default its name is the time to the second."
+            "the same command, or choose another: by default it is a new one, named by the time."
         )
     drop_temporaries(folder)
     if (folder / CONFIG).is_dir():

@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 Handler = Callable[[int, FrameType | None], Any]
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,11 +35,15 @@ def how_to_go_on(interrupt: KeyboardInterrupt, folder: str, sweep: str | None = 
     signum = interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT
     if sweep is not None:
         return Interrupted(signum, sweep)
+    if not Path(folder).exists():
+        return Interrupted(signum, "nothing was written")
     message = f"what was written is in {folder}"
-    if isinstance(interrupt, Interrupted):
+    if any(Path(folder, "checkpoints").glob("*.pt")):
         from optwrap.config.command_line import as_override  # here, since this module loads in an instant
 
         message += f"\nGo on with: python {Path(sys.argv[0]).name} {shlex.quote(as_override('resume', folder))}"
+    else:
+        message += ", with no checkpoint yet"
     return Interrupted(signum, message)
 
 
@@ -72,13 +77,36 @@ def reader_gone() -> int:
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end what runs inside as Ctrl-C does, unless an `Interruption` takes it.
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM end what runs inside as Ctrl-C does, unless an `Interruption` takes it; neither is lost.
 
-    So a launcher's workers go too, and a sweep writes what came out.
+    So a launcher's workers go too, and a sweep writes what came out. The signal may come inside a library that
+    catches whatever is raised: so it is noted too, for `not_mangled` and for an `Interruption` that begins later.
     """
-    with handled([signal.SIGTERM] if is_open(signal.SIGTERM) else [], _EndAtOnce()):
+    show = sys.unraisablehook
+
+    def show_others(lost: Any) -> None:  # raised in a finalizer, where Python prints and goes on
+        if not isinstance(lost.exc_value, Interrupted):
+            show(lost)
+
+    sys.unraisablehook = show_others
+    try:
+        with handled(list(_open_signals()), _EndAtOnce()):
+            yield
+    finally:
+        sys.unraisablehook = show
+
+
+@contextmanager
+def not_mangled() -> Iterator[None]:
+    """Raise the interrupt that was asked for in place of the error that a library has made of it."""
+    try:
         yield
+    except (Exception, SystemExit) as error:
+        signum = next(iter(_noted(map(signal.getsignal, _ENDING))), None)
+        if signum is None or (isinstance(error, SystemExit) and error.code == 128 + signum):
+            raise
+        raise Interrupted(signum) from error
 
 
 @contextmanager
@@ -97,13 +125,18 @@ def handled(signals: Iterable[int], handler: Handler) -> Iterator[dict[int, Any]
 
 
 class _EndAtOnce:
-    """A handler for this process; in one that it forks the signal does what it always does."""
+    """A handler for this process; in one that it forks the signal does what it always does.
+
+    `noted` is the signal that came, whatever became of what was raised.
+    """
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        self.noted: int | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() == self._pid:
+            self.noted = signum
             raise Interrupted(signum)
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
@@ -113,7 +146,7 @@ class Interruption:
     """Notes a request to end, so that the loop can finish its micro-batch and save: a context manager.
 
     - SIGINT and SIGTERM end the run where nobody else has a handler for them. The second one acts at once, as it
-      would have without this.
+      would have without this. One that came before, and was lost, counts.
     - SIGTERM, SIGUSR1 and SIGUSR2 that have a handler, such as submitit's: it is called after the checkpoint, and
       decides. Submitit's requeues the job and exits at SIGUSR2. At SIGTERM, which Slurm sends some time before it
       kills, submitit's returns, and the run goes on until it is killed.
@@ -168,6 +201,7 @@ class Interruption:
     def __enter__(self) -> Self:
         self._others = dict(handled_by_others())
         self._before = self._handlers.enter_context(handled([*_open_signals(), *self._others], self._note))
+        self._noted += list(_noted(self._before.values()))[:1]  # which a library has caught since
         return self
 
     def __exit__(
@@ -187,14 +221,18 @@ class Interruption:
 def is_open(signum: int) -> bool:
     """Tell whether nobody but this module has a handler for the signal."""
     handler = signal.getsignal(signum)
-    return handler is signal.SIG_DFL or isinstance(handler, _EndAtOnce)
+    return handler in (signal.SIG_DFL, signal.default_int_handler) or isinstance(handler, _EndAtOnce)
 
 
 def _open_signals() -> Iterator[int]:
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        yield signal.SIGINT
-    if is_open(signal.SIGTERM):
-        yield signal.SIGTERM
+    return (signum for signum in _ENDING if is_open(signum))
+
+
+def _noted(handlers: Iterable[Any]) -> Iterator[int]:
+    """Yield the signals that came to one of the handlers, which no `Interruption` then took."""
+    for handler in handlers:
+        if isinstance(handler, _EndAtOnce) and handler.noted is not None:
+            yield handler.noted
 
 
 def handled_by_others() -> Iterator[tuple[int, Handler]]:

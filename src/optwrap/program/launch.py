@@ -63,6 +63,10 @@ def run_or_launch(
             command = [*(each for each in command if each != _AUTO), _AUTO]
 
 
+class RankDiedError(ConfigError):
+    """A process of a run ended without a word of why: its log is worth a look."""
+
+
 def _command(script: Path, cfg: DictConfig, folder: Path) -> list[str]:
     """Return the command line of one rank: that of a single run in the folder which this process holds."""
     hydra = HydraConfig.get()
@@ -111,7 +115,8 @@ def _run_processes(nproc: int, nodes: Nodes, attempt: int, command: list[str], f
         except ChildFailedError as end:
             if (cause := _signal_of(end)) is not None:
                 raise Interrupted(cause) from end
-            raise ConfigError(_reason(end, Path(logs), folder)) from end
+            kind = ConfigError if _told(end) else RankDiedError
+            raise kind(_reason(end, Path(logs), folder)) from end
         except RendezvousError as end:
             raise ConfigError(
                 f"the job's {nodes.count} nodes did not meet at {config.rdzv_endpoint}: {end}. Each must reach "
@@ -197,4 +202,11 @@ def _signals() -> Iterator[list[int]]:
     own = [getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")]
     listened = {each for each in own if each is not None and signal.getsignal(each) is not signal.SIG_IGN}
     with handled(listened | dict(handled_by_others()).keys(), end_processes):
-        yield noted
+        try:
+            yield noted
+        except ConfigError:
+            raise
+        except Exception as error:  # what a library has made of it
+            if not noted:
+                raise
+            raise Interrupted(noted[0]) from error

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from optwrap.errors import ConfigError
+from optwrap.files import new_folder
 from optwrap.program.interruption import Interrupted
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -20,7 +22,7 @@ Its value is Hydra's mode there: in a sweep the terminal is not the run's.
 """
 _WAIT = 5.0  # seconds for the word of the rank that failed, when a connection breaks
 _GRACE = 30.0  # seconds for a checkpoint, when the process that started this one is gone; torch's launcher's
-_END = "end"
+_END, _FOLDER = "end", "optwrap/run folder"
 _REMEDY = "torchrun --max-restarts=3 starts all of them again, from the last checkpoint; resume=auto goes on too."
 _LOST = ("gloo", "Gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
 
@@ -80,11 +82,13 @@ class Processes:
         """Whether this process says what all of them know."""
         return self.rank == 0 and not parent_reports()
 
-    def agree(self, key: str, value: str) -> str:
-        """Return the value that was first given for the key, by whichever process, before a restart too."""
+    def agree_on_folder(self, wanted: str) -> str:
+        """Return the run's folder, which rank 0 makes, of this name where it is free; before a restart too."""
         if self.store is None:
-            return value
-        return self.store.compare_set(f"optwrap/{key}", "", value).decode()
+            return wanted
+        if self.rank == 0 and not self.store.check([_FOLDER]):
+            self.store.set(_FOLDER, str(new_folder(Path(wanted))))
+        return self.store.get(_FOLDER).decode()
 
     def ends(self, how: str, text: str) -> bool:
         """Note how this process ends ('failed', 'interrupted') and why; return whether it is the first to end."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch import nn
 
@@ -22,6 +23,7 @@ from optwrap.program.folder import run_folder, save_config
 from optwrap.record.folder_writer import complete
 from optwrap.record.recorder import Recorder
 from optwrap.run.setup import Process, seed_rank
+from optwrap.run.threads import keep_threads
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def set_course(
     judged = Metrics(objective.directions, objective.metric)
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
     begin(optim_wrapper, model, plan.micro_batches)
-    parts, config = RunParts(model, optim_wrapper, schedule, task), plain_config(cfg)
+    keep_threads(cfg.get("threads"), None if saved is None else saved.state["config"].get("threads"))
+    parts = RunParts(model, optim_wrapper, schedule, task)
+    config = plain_config(cfg) | {"threads": torch.get_num_threads()}
     if saved is not None and finished is not None and ranks.is_first:
         checkpoints.complete(saved.path)
         complete(folder, plan)

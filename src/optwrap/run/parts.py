@@ -10,11 +10,16 @@ from optwrap import optim
 from optwrap.instantiate import build
 from optwrap.optim import OptimWrapper, OptimWrapperDict
 from optwrap.run.setup import Process
+from optwrap.run.threads import set_threads
 
 
 def build_model(cfg: DictConfig, process: Process) -> nn.Module:
-    """Build `cfg.model` on the device, in channels_last memory and compiled where `cfg` asks for it."""
+    """Build `cfg.model` on the device, in channels_last memory and compiled where `cfg` asks for it.
+
+    The threads of the CPU are set as suits it (`set_threads`).
+    """
     model = build(cfg.model, "model").to(process.device)
+    set_threads(cfg.get("threads"), model, process.device)
     if cfg.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if cfg.compile:

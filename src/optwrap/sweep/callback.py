@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
@@ -11,9 +11,10 @@ from typing import Any, Self
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, read_write
 
-from optwrap.files import write_json
+from optwrap.files import new_folder, write_json
+from optwrap.sweep.failures import override
 
 
 class SweepFolder:
@@ -36,12 +37,27 @@ class SweepFolder:
 _FOLDER: ContextVar[SweepFolder | None] = ContextVar("optwrap_sweep_folder", default=None)
 
 
+def made_new(place: DictConfig) -> bool:
+    """Make the folder that `place.dir` names by the time to the second, and say there which: others may start too.
+
+    Any other name may be that of a folder to go on in: nothing is done.
+    """
+    if "%S" not in str(OmegaConf.to_container(place, resolve=False)):
+        return False
+    with suppress(OSError), read_write(place):  # Hydra will run into it too, and says so
+        place.dir = str(new_folder(Path(place.dir)))
+    return True
+
+
 class SweepStart(Callback):
     """Note where Hydra sweeps, and write `sweep.json`."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls this in the process that sweeps."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends them unless told not to before it starts
+        if made_new(config.hydra.sweep):
+            with read_write(config.hydra.overrides):  # of which each job is composed anew
+                config.hydra.overrides.hydra.append(override(config.hydra.sweep.dir))
         folder = Path(os.path.abspath(config.hydra.sweep.dir))
         if noted := _FOLDER.get():
             noted.path = folder

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from optwrap.config import store
 from optwrap.hydra_versions import VERSION_BASE
 from tests.optwrap import forking
-from tests.optwrap.cases import every_other
+from tests.optwrap.cases import one_in
 
 PROGRAM = """
 from optwrap import program
@@ -241,7 +241,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "new", "expected"), every_other(WRONG, [f"{a} {n}".strip() for a, n, _ in WRONG])
+    ("arguments", "new", "expected"), one_in(2, WRONG, [f"{a} {n}".strip() for a, n, _ in WRONG])
 )
 def test_what_is_wrong_in_an_experiment_is_one_message(
     run: Callable, project: Path, arguments: str, new: str, expected: list[str]

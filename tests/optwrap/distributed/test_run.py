@@ -26,8 +26,17 @@ def command(folder, *overrides):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, ranks):
-    """Runs of 4 updates, some in two halves on other ranks: by what their names say."""
+    """Runs of 4 updates, on two ranks and on one."""
     base = tmp_path_factory.mktemp("run")
+    ranks(2, [command(base / "whole", "max_updates=4")], base)
+    ranks(1, [command(base / "alone", "max_updates=4")], base)
+    return base
+
+
+@pytest.fixture(scope="module")
+def halves(folders, ranks):
+    """Runs in two halves on other ranks: by what their names say."""
+    base = folders
     half, whole = "max_updates=2", ("max_updates=4", "resume=auto")
     ranks(
         2,
@@ -36,20 +45,15 @@ def folders(tmp_path_factory, ranks):
             command(base / "ddp-fsdp2", half),
             command(base / "fsdp2-alone", half, "strategy=fsdp2"),
             command(base / "ddp-fsdp2", *whole, "strategy=fsdp2"),
-            command(base / "whole", "max_updates=4"),
         ],
         base,
     )
-    ranks(
-        1,
-        [
-            command(base / "ddp-alone", *whole),
-            command(base / "fsdp2-alone", *whole),
-            command(base / "alone-ddp", half),
-            command(base / "alone", "max_updates=4"),
-        ],
-        base,
-    )
+    alone = [
+        command(base / "ddp-alone", *whole),
+        command(base / "fsdp2-alone", *whole),
+        command(base / "alone-ddp", half),
+    ]
+    ranks(1, alone, base)
     ranks(2, [command(base / "alone-ddp", *whole)], base)
     return base
 
@@ -57,17 +61,31 @@ def folders(tmp_path_factory, ranks):
 HALVES = ["ddp-alone", "alone-ddp", "fsdp2-alone", "ddp-fsdp2"]
 
 
-@pytest.mark.parametrize("name", ["whole", *HALVES])
-def test_a_run_goes_on_under_another_strategy_and_number_of_ranks(name, folders):
-    expected = weights(folders / "alone")
-    torch.testing.assert_close(weights(folders / name), expected, rtol=1e-3, atol=2e-5)
+def test_a_run_on_several_ranks_is_that_on_one(folders):
+    check_same(folders, "whole")
 
 
-@pytest.mark.parametrize("name", ["whole", *HALVES])
-def test_every_sample_is_evaluated_once(name, folders):
-    own, expected = result(folders / name), result(folders / "alone")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HALVES)
+def test_a_run_goes_on_under_another_strategy_and_number_of_ranks(name, halves):
+    check_same(halves, name)
+
+
+def check_same(folder, name):
+    expected = weights(folder / "alone")
+    torch.testing.assert_close(weights(folder / name), expected, rtol=1e-3, atol=2e-5)
+    check_evaluation(folder, name)
+
+
+def check_evaluation(folder, name):
+    """Every sample is evaluated once."""
+    own, expected = result(folder / name), result(folder / "alone")
     assert own["test/accuracy"] == pytest.approx(expected["test/accuracy"], abs=1e-6)
     assert own["test/loss"] == pytest.approx(expected["test/loss"], rel=1e-4)
+
+
+def test_every_sample_is_evaluated_once(folders):
+    check_evaluation(folders, "whole")
 
 
 def test_training_rows_are_means_over_the_ranks(folders):
@@ -84,12 +102,15 @@ def test_rank_0_writes_the_folder_and_the_others_their_log(folders):
     assert names - alone == {"train_rank1.log"}
     assert "ddp over 2 ranks of 16 samples each, batch_size=32." in (folders / "whole" / "train.log").read_text()
     assert (folders / "whole" / "train.log").read_text().count("Finished") == 1
-    groups = [(folders / name / "param_groups.csv").read_text() for name in ("ddp-fsdp2", "alone")]
+    groups = [(folders / name / "param_groups.csv").read_text() for name in ("whole", "alone")]
     assert groups[0] == groups[1]
 
 
-def test_a_sharded_run_is_evaluated_by_one_process(folders):
-    folder = folders / "ddp-fsdp2"
+@pytest.mark.slow
+def test_a_sharded_run_is_evaluated_by_one_process(halves):
+    folder = halves / "ddp-fsdp2"
+    groups = [(halves / name / "param_groups.csv").read_text() for name in ("ddp-fsdp2", "alone")]
+    assert groups[0] == groups[1]
     done = subprocess.run(
         [forking.python(), "evaluate.py", f"run={folder}"], cwd=ROOT, capture_output=True, text=True, check=True
     )

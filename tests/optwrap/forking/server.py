@@ -30,10 +30,25 @@ def load():
     """Import what programs need; nothing that starts threads is done."""
     for library in LIBRARIES:
         importlib.import_module(library)
+    tests = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    runpy.run_path(os.path.join(tests, "parsed_once.py"))["parse_once"]()
+    warm_up(os.path.join(os.path.dirname(tests), "conf"))
     # Pictures stay empty files: drawing one takes a third of a short run, and tests of pictures draw their own.
     sys.modules["matplotlib.figure"].Figure.savefig = lambda self, path, **options: open(path, "wb").close()
     gc.collect()
     gc.freeze()
+
+
+def warm_up(conf):
+    """Parse the project's configs and Hydra's own before the first fork."""
+    from omegaconf import OmegaConf
+
+    for root in (conf, os.path.join(os.path.dirname(sys.modules["hydra"].__file__), "conf")):
+        for folder, _, files in os.walk(root):
+            for name in files:
+                if name.endswith(".yaml"):
+                    with suppress(Exception):  # a template of another project's may be no YAML
+                        OmegaConf.load(os.path.join(folder, name))
 
 
 def serve(folder, owner):

@@ -10,7 +10,6 @@ from torch import nn
 
 from optwrap.optim import build_optim_wrapper, build_schedule, load_named_state_dict, named_state_dict
 
-NOT_ALONE = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}  # needs a closure; sparse gradients; matrices only
 OTHERS = {
     "Prodigy": "prodigyopt.Prodigy",
     "ScheduleFreeAdamW": "schedulefree.AdamWScheduleFree",
@@ -21,17 +20,33 @@ OTHERS = {
 OPTIMIZERS = {
     name: f"torch.optim.{name}"
     for name, kind in vars(torch.optim).items()
-    if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and name not in NOT_ALONE
+    if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and name != "Optimizer"
 } | OTHERS
 OPTIONS = {"Prodigy": {"lr": 1.0, "d0": 1e-3}, "Rprop": {"lr": 0.01}}
 CHANGED = {"custom_keys": {"0": {"lr_mult": 0.5}}}
-CHANGED_OPTIONS = {"custom_keys": {"0": {"eps": 1e-7}}}  # Prodigy has one lr for all
+ONE_LR = {"Prodigy": {"custom_keys": {"0": {"eps": 1e-7}}}, "LBFGS": None}  # and of LBFGS one param group
 STEPS = 8
 
 
-def build(name, paramwise=None, seed=0):
+def network(name, seed=0):
+    """Return a model of parameters that the optimizer takes: matrices alone, sparse gradients alone, or any."""
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    if name == "SparseAdam":
+        bags = {name: nn.EmbeddingBag(6, width, sparse=True, mode="sum") for name, width in (("0", 4), ("2", 2))}
+        return nn.ModuleDict(bags)
+    bias = name != "Muon"
+    return nn.Sequential(nn.Linear(3, 4, bias=bias), nn.Tanh(), nn.Linear(4, 2, bias=bias))
+
+
+def loss_of(model, inputs, targets):
+    if isinstance(model, nn.ModuleDict):
+        rows = (inputs * 2).long().clamp(-3, 2) + 3
+        return nn.functional.mse_loss(model["2"](rows), targets) + model["0"](rows).square().mean()
+    return nn.functional.mse_loss(model(inputs), targets)
+
+
+def build(name, paramwise=None, seed=0):
+    model = network(name, seed)
     cfg = {"optimizer": {"_target_": OPTIMIZERS[name], **OPTIONS.get(name, {"lr": 0.01})}}
     optim_wrapper = build_optim_wrapper(model, cfg | ({"paramwise_cfg": paramwise} if paramwise else {}))
     if name == "ScheduleFreeAdamW":
@@ -46,23 +61,35 @@ def batches():
 
 
 def train(model, optim_wrapper, schedule, these):
-    for images, targets in these:
-        optim_wrapper.update_params(nn.functional.mse_loss(model(images), targets))
+    for batch in these:
+        loss = loss_of(model, *batch)
+        optim_wrapper.update_params(loss, step_kwargs=closure(optim_wrapper.optimizer, model, batch))
         schedule.step()
+
+
+def closure(optimizer, model, batch):
+    """Return what an optimizer that evaluates the loss by itself needs for a step."""
+
+    def evaluate():
+        optimizer.zero_grad()
+        loss = loss_of(model, *batch)
+        loss.backward()
+        return loss
+
+    return {"closure": evaluate} if isinstance(optimizer, torch.optim.LBFGS) else {}
 
 
 def by_hand(name):
     """Return the model after the plain loop."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    model = network(name)
     options = OPTIONS.get(name, {"lr": 0.01})
     optimizer = resolve_name(OPTIMIZERS[name])(model.parameters(), **options)
     if name == "ScheduleFreeAdamW":
         optimizer.train()
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    for images, targets in batches():
-        nn.functional.mse_loss(model(images), targets).backward()
-        optimizer.step()
+    for batch in batches():
+        loss_of(model, *batch).backward()
+        optimizer.step(**closure(optimizer, model, batch))
         optimizer.zero_grad()
         scheduler.step()
     return model
@@ -96,9 +123,7 @@ def test_it_trains_as_the_plain_loop_and_resumes_to_the_bit(name, assert_equal):
 def test_a_changed_plan_keeps_all_state(name):
     first = build(name)
     train(*first, batches()[:3])
-    model, optim_wrapper, schedule = go_on(
-        name, *first, paramwise=CHANGED_OPTIONS if name == "Prodigy" else CHANGED
-    )
+    model, optim_wrapper, schedule = go_on(name, *first, paramwise=ONE_LR.get(name, CHANGED))
     before, after = named_state_dict(first[1]), named_state_dict(optim_wrapper)
     torch.testing.assert_close(after["state"], before["state"], rtol=0, atol=0)
     arguments = inspect.signature(resolve_name(OPTIMIZERS[name])).parameters
@@ -106,10 +131,9 @@ def test_a_changed_plan_keeps_all_state(name):
         for key in set(options) - set(arguments) - {"initial_lr"}:
             assert after["options"][param][key] == options[key], (param, key)
     lrs = {param: options["lr"] for param, options in before["options"].items()}
-    half = 1.0 if name == "Prodigy" else 0.5
-    factors = {"0.weight": half, "0.bias": half, "2.weight": 1.0, "2.bias": 1.0}
+    half = 1.0 if name in ONE_LR else 0.5
     assert {param: options["lr"] for param, options in after["options"].items()} == pytest.approx(
-        {param: lrs[param] * factors[param] for param in lrs}
+        {param: lr * (half if param.startswith("0.") else 1.0) for param, lr in lrs.items()}
     )
     train(model, optim_wrapper, schedule, batches()[3:])
     assert all(torch.isfinite(param).all() for param in model.parameters())

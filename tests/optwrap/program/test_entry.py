@@ -2,13 +2,18 @@
 
 import errno
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from optwrap.errors import ConfigError
 from optwrap.program import script, split_arguments
+from tests.optwrap.forking import python as python_of_tests
 
 
 def python(code):
@@ -18,6 +23,8 @@ def python(code):
 
 INTERRUPTED = """
 import sys
+import time
+from pathlib import Path
 class Finder:  # Ctrl-C while {module} is loaded
     def find_spec(self, name, *_):
         if name == {module!r}: raise KeyboardInterrupt
@@ -77,3 +84,82 @@ def test_a_pipe_that_nobody_reads_ends_a_program_in_silence():
     ended = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(("flags", "said"), [((), "Loading torch ..."), (("--cfg", "job"), "epochs=x: ")])
+def test_a_terminal_is_told_at_once_that_a_run_begins(flags, said, root):
+    terminal, stderr = os.openpty()
+    command = [python_of_tests(), "train.py", "epochs=x", *flags]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=stderr, check=False, cwd=root)
+    os.close(stderr)
+    assert os.read(terminal, 1000).decode().startswith(said)
+    os.close(terminal)
+
+
+def test_what_is_in_a_cycle_is_finalised_at_the_end():
+    code = "class Held: __del__ = lambda self: print('finalised')\nheld = Held(); held.self = held; del held"
+    assert python(f"program.script(lambda arguments: exec({code!r}), None)").stdout == "finalised\n"
+
+
+def test_an_interrupted_start_prints_no_statistics_of_torch(root, tmp_path):
+    code = f"""
+import os, signal, sys
+import train
+from optwrap import run
+def interrupted(cfg, process):
+    import torch._subclasses.fake_tensor
+    os.kill(os.getpid(), signal.SIGTERM)
+run.build_model = interrupted
+sys.argv[:] = ["train.py", "hydra.run.dir={tmp_path / "run"}"]
+train.main()
+"""
+    ended = subprocess.run([python_of_tests(), "-c", code], capture_output=True, text=True, check=False, cwd=root)
+    assert (ended.stdout, ended.stderr) == ("", "\ninterrupted; nothing was written\n")
+
+
+SWALLOWED = """
+import os, signal, sys
+class Finder:  # SIGTERM while {module} is loaded, by a library that catches everything
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            try: os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException: raise {error} from None
+sys.meta_path.insert(0, Finder())
+import train
+sys.argv[:] = ["train.py", "hydra.run.dir={folder}"]
+train.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "error"), [("optwrap.config.store", "RecursionError"), ("optwrap.run.setup", "ImportError")]
+)
+def test_a_signal_that_an_import_makes_an_error_of_is_one_line(module, error, root, tmp_path):
+    code = SWALLOWED.format(module=module, error=error, folder=tmp_path)
+    ended = subprocess.run([python_of_tests(), "-c", code], capture_output=True, text=True, check=False, cwd=root)
+    assert ended.stderr.strip().splitlines()[0].startswith("interrupted")
+    assert (ended.returncode, "Traceback" in ended.stderr) == (143, False)
+
+
+def takes_sigterm(process):
+    """Whether the process has a handler for SIGTERM by now."""
+    (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.parametrize("after", [0.2 * step for step in range(20)])
+def test_a_signal_at_any_time_of_the_start_is_143_and_one_message(after, root, tmp_path):
+    command = [sys.executable, "train.py", "epochs=1000", f"hydra.run.dir={tmp_path}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=root
+    ) as process:
+        while not takes_sigterm(process):
+            time.sleep(0.005)
+        time.sleep(after)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    first, *further = err.strip().splitlines()
+    assert (process.returncode, first.startswith("interrupted")) == (143, True), err
+    assert all(line.startswith("Go on with") for line in further)

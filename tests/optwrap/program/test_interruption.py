@@ -1,9 +1,18 @@
 import os
 import signal
+import sys
+from contextlib import suppress
 
 import pytest
 
-from optwrap.program.interruption import Interrupted, Interruption, exit_code, how_to_go_on
+from optwrap.program.interruption import (
+    Interrupted,
+    Interruption,
+    ended_by_signals,
+    exit_code,
+    how_to_go_on,
+    not_mangled,
+)
 
 
 def send(signum):
@@ -32,7 +41,15 @@ def test_a_signal_is_noted_and_ends_the_run_where_it_is_asked_for(signum, code):
     with pytest.raises(Interrupted) as end:
         run()
     assert exit_code(end.value) == code
-    assert str(how_to_go_on(end.value, "/run")).startswith("what was written is in /run\nGo on with: python ")
+    assert exit_code(how_to_go_on(end.value, "/run")) == code
+
+
+def test_how_to_go_on_is_said_where_there_is_a_checkpoint_to_go_on_from(tmp_path):
+    interrupt = Interrupted(signal.SIGTERM)
+    assert str(how_to_go_on(interrupt, str(tmp_path))).endswith(f"{tmp_path}, with no checkpoint yet")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "update_000001.pt").touch()
+    assert str(how_to_go_on(interrupt, str(tmp_path))).endswith(f"resume={tmp_path}")
 
 
 def test_the_second_ctrl_c_stops_at_once():
@@ -123,3 +140,60 @@ def test_what_can_be_repeated_is_left_to_the_scheduler_at_once(submitit):
 def test_a_signal_without_a_handler_of_anyones_is_left_alone():
     with Interruption():
         assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+
+
+class Lost:
+    """A finalizer in which a signal comes: Python prints what is raised there, and goes on."""
+
+    def __del__(self):
+        send(signal.SIGTERM)
+
+
+def mangled():
+    try:
+        send(signal.SIGTERM)
+    except BaseException:
+        raise RecursionError("of an import") from None
+
+
+def swallowed():
+    with suppress(BaseException):
+        send(signal.SIGTERM)
+    raise AttributeError("what was half imported")
+
+
+def exited():
+    with suppress(BaseException):
+        send(signal.SIGTERM)
+    sys.exit(1)
+
+
+def finalised():
+    Lost()
+    raise OSError("what comes of it")
+
+
+@pytest.mark.parametrize("library", [mangled, swallowed, exited, finalised])
+def test_a_signal_that_a_library_makes_an_error_of_is_an_interrupt(library, capfd):
+    with pytest.raises(Interrupted) as end, ended_by_signals(), not_mangled():
+        library()
+    assert exit_code(end.value) == 143
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_without_a_signal_stays_what_it_is():
+    with pytest.raises(OSError, match="disk"), ended_by_signals(), not_mangled():
+        raise OSError("disk")
+
+
+def test_a_signal_that_a_library_swallows_before_the_loop_ends_the_run_after_its_first_micro_batch():
+    def run():
+        with suppress(BaseException):
+            send(signal.SIGTERM)
+        with Interruption() as interruption:
+            assert interruption.requested(True)
+            interruption.check()
+
+    with pytest.raises(Interrupted) as end, ended_by_signals():
+        run()
+    assert exit_code(end.value) == 143

@@ -21,6 +21,7 @@ def program(*overrides):
     return subprocess.run(command, cwd=ROOT, env=forking.ranks(), capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_each_job_on_several_processes(tmp_path):
     done = program("-m", *QUICK, "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stderr

@@ -29,6 +29,12 @@ class Store(dict):
             self.setdefault(key, value.encode())
         return self[key]
 
+    def check(self, keys):
+        return all(key in self for key in keys)
+
+    def set(self, key, value):
+        self[key] = value.encode()
+
     def wait(self, keys, timeout):
         if not all(key in self for key in keys):
             raise RuntimeError("timed out")
@@ -39,7 +45,7 @@ def test_a_process_by_itself_is_left_as_it_is():
     assert (rank_suffix(), shares_the_terminal()) == ("", False)
     assert arguments_of_rank(["-m", "seed=0,1"]) == ["-m", "seed=0,1"]
     with joined() as processes:
-        assert processes.agree("folder", "here") == "here"
+        assert processes.agree_on_folder("here") == "here"
         assert processes.shows("message")
         error = ValueError("wrong")
         assert processes.why(error, "wrong") is error
@@ -64,10 +70,13 @@ def test_a_group_that_was_started_again_goes_on(monkeypatch):
     assert arguments_of_rank(["resume=outputs/x"]) == ["resume=outputs/x"]
 
 
-def test_the_first_value_given_is_that_of_all():
-    store = Store()
-    assert Processes(1, store, store).agree("folder", "from 1") == "from 1"
-    assert Processes(0, store, store).agree("folder", "from 0") == "from 1"
+def test_rank_0_makes_the_folder_of_all_which_stays_theirs_after_a_restart(tmp_path):
+    store, taken = Store(), tmp_path / "12-00-00"
+    taken.mkdir()
+    assert Processes(0, store, store).agree_on_folder(str(taken)) == f"{taken}_2"
+    assert Processes(1, store, store).agree_on_folder(str(tmp_path / "12-00-01")) == f"{taken}_2"
+    assert Processes(0, store, store).agree_on_folder(str(tmp_path / "12-00-30")) == f"{taken}_2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["12-00-00", "12-00-00_2"]
 
 
 def test_the_first_rank_to_fail_is_named_by_the_others():

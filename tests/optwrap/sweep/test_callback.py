@@ -43,3 +43,19 @@ def test_the_folder_of_a_sweep_is_noted_by_whom_it_begins_in(tmp_path, monkeypat
     SweepStart().on_multirun_start(started)
     assert first.path is None
     assert json.loads((tmp_path / "out" / "sweep.json").read_text())["jobs"] == 2
+
+
+@pytest.mark.parametrize(("named", "folders"), [("${now:%H-%M-%S}", 2), ("${now:%Y-%m-%d}", 1), ("mine", 1)])
+def test_sweeps_named_by_the_time_to_the_second_have_a_folder_each(named, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    OmegaConf.register_new_resolver("now", lambda pattern: pattern.replace("%", ""), replace=True)
+    hydra = {"sweep": {"dir": f"out/{named}"}, "overrides": {"hydra": []}}
+    configs = [OmegaConf.merge(config(["seed=0"]), {"hydra": hydra}) for _ in range(2)]
+    for each in configs:
+        SweepStart().on_multirun_start(each)
+    assert len(list((tmp_path / "out").iterdir())) == folders
+    if folders == 2:  # of these each job is composed
+        assert [each.hydra.overrides.hydra for each in configs] == [
+            ["hydra.sweep.dir=out/H-M-S"],
+            ["hydra.sweep.dir=out/H-M-S_2"],
+        ]

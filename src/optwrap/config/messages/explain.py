@@ -79,7 +79,11 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
         return known or _override_too_early(error) or str(error)
     # What opens the log wraps the system's error.
     written = error.__cause__ if str(error).startswith("Unable to configure handler") else error
-    if isinstance(written, OSError) and written.filename and written.errno in _CANNOT_WRITE:
+    if (
+        isinstance(written, OSError)
+        and written.filename
+        and (written.errno in _CANNOT_WRITE or _makes_folder(written))
+    ):
         return (
             f"{written.filename}: {written.strerror}. Choose another folder by hydra.run.dir=... "
             "(or data.root=...)."
@@ -103,6 +107,11 @@ def explain(error: BaseException, line: CommandLine) -> str | None:
             "HYDRA_FULL_ERROR=1 shows where."
         )
     return None
+
+
+def _makes_folder(error: OSError) -> bool:
+    """Tell whether no folder of this name can be made, whatever the system calls the reason: /proc/run."""
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)][-1:] == ["mkdir"]
 
 
 def _data_root(error: OSError, line: CommandLine) -> str | None:

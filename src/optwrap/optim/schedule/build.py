@@ -30,9 +30,9 @@ def build_schedule(
 
     Each target gets an optimizer as its first argument. `T_max`, `total_steps`, `total_iters` or `total_updates`,
     where left out, is the number of updates in a run of `micro_batches` (or of the wrapper's own `max_counts`);
-    in a SequentialLR what its milestones leave. A ReduceLROnPlateau follows `metric`, by default the objective,
-    and its `mode` is that metric's direction. For an OptimWrapperDict, `cfg` is one schedule for all, or
-    `{wrapper: schedule}` with constant ones left out.
+    in a SequentialLR what its milestones leave, which may be fractions of the run. A ReduceLROnPlateau follows
+    `metric`, by default the objective, and its `mode` is that metric's direction. For an OptimWrapperDict, `cfg`
+    is one schedule for all, or `{wrapper: schedule}` with constant ones left out.
 
     Raises:
         ConfigError: a target or its arguments are wrong, or a param group has no such hyperparameter.

@@ -33,13 +33,16 @@ def scheduler_factory(cfg: Mapping[str, Any], key: str, total_updates: int) -> F
     target = None if cfg.get("_target_") in UNSET else target_of(cfg, key)
     if target is not None:
         names = inspect.signature(target).parameters
+        by_epochs = cfg.get("epochs") is not None  # OneCycleLR's other way
         for length in _LENGTHS:
-            if (
-                length in names and cfg.get(length) in UNSET and cfg.get("epochs") is None
-            ):  # OneCycleLR's other way
+            if length in names and cfg.get(length) in UNSET and not by_epochs:
                 cfg[length] = total_updates
         if "max_lr" in names and "total_steps" in names and cfg.get("max_lr") in UNSET:
             return _one_cycle({name: value for name, value in cfg.items() if name != "max_lr"}, key)
+    if target is SequentialLR and isinstance(milestones := cfg.get("milestones"), list):
+        cfg["milestones"] = [_at_update(each, total_updates) for each in milestones]
+    if target is SequentialLR and _begins_later(cfg, parts):  # torch up to 2.12 begins with it all the same
+        return scheduler_factory(_without_first(cfg, parts), key, total_updates)
     if parts:
         return _combined(target, cfg, parts, key, total_updates)
     bound = partial(cfg, key)
@@ -75,6 +78,23 @@ def _combined(target: Any, cfg: Mapping[str, Any], parts: Sequence[Any], key: st
         return _calling(functools.partial(bound, *first, schedulers=schedulers), key)
 
     return make
+
+
+def _at_update(milestone: Any, total_updates: int) -> Any:
+    """Return the update of a milestone that is a fraction of the run."""
+    is_fraction = isinstance(milestone, float) and 0 <= milestone < 1
+    return round(milestone * total_updates) if is_fraction else milestone
+
+
+def _begins_later(cfg: Mapping[str, Any], parts: Sequence[Any]) -> bool:
+    milestones = cfg.get("milestones")
+    return isinstance(milestones, list) and len(milestones) == len(parts) - 1 > 0 and milestones[0] == 0
+
+
+def _without_first(cfg: Mapping[str, Any], parts: Sequence[Any]) -> Mapping[str, Any]:
+    """Return the sequence without a first part that has no update: a warm-up of 0."""
+    rest = parts[1:]
+    return rest[0] if len(rest) == 1 else {**cfg, "schedulers": rest, "milestones": cfg["milestones"][1:]}
 
 
 def _lengths(milestones: Any, total_updates: int, count: int) -> list[int]:

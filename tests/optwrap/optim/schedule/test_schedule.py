@@ -503,10 +503,11 @@ def test_a_length_that_is_left_out_is_that_of_the_run(name):
     assert len(set(expected[6:])) == (1 if name == "ConstantLR" else 14)
 
 
-def test_parts_of_a_sequence_have_what_their_milestones_leave():
+@pytest.mark.parametrize("milestones", [[3, 9], [0.15, 9], [0.15, 0.45]])
+def test_parts_of_a_sequence_have_what_their_milestones_leave(milestones):
     model, optim_wrapper = setup()
     parts = [{"_target_": TORCH + name} for name in ("LinearLR", "PolynomialLR", "OneCycleLR")]
-    cfg = {"_target_": TORCH + "SequentialLR", "milestones": [3, 9], "schedulers": parts}
+    cfg = {"_target_": TORCH + "SequentialLR", "milestones": milestones, "schedulers": parts}
     schedule = build_schedule(optim_wrapper, {"lr": cfg}, 20)
 
     def by_hand(optimizer):
@@ -590,3 +591,19 @@ def test_values_for_each_param_group_are_an_error_that_says_where_they_belong():
     cfg = {"lr": {"_target_": TORCH + "OneCycleLR", "max_lr": [0.1, 0.2]}}
     with pytest.raises(ConfigError, match=r"schedule\.lr: .*paramwise_cfg"):
         build_schedule(setup(groups=2)[1], cfg, 10)
+
+
+@pytest.mark.parametrize("last", ["CosineAnnealingLR", "ReduceLROnPlateau", "SequentialLR"])
+def test_a_warm_up_of_no_update_is_none(last):
+    parts = [{"_target_": TORCH + "LinearLR", "start_factor": 0.1}, {"_target_": TORCH + last}]
+    milestones = [0]
+    if last == "SequentialLR":
+        parts[1:], milestones = [{"_target_": TORCH + "ConstantLR", "factor": 0.5}] * 2, [0, 4]
+    cfg = {"_target_": TORCH + "SequentialLR", "milestones": milestones, "schedulers": parts}
+    model, optim_wrapper = setup()
+    schedule = build_schedule(optim_wrapper, {"lr": cfg}, 8)
+    seen = run(model, optim_wrapper, schedule, 8)
+    if last == "CosineAnnealingLR":
+        assert seen == lrs_by_hand(lambda o: lr_scheduler.CosineAnnealingLR(o, 8), 8)
+    else:
+        assert seen == [0.1 if last == "ReduceLROnPlateau" else 0.05] * 8

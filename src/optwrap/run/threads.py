@@ -1,0 +1,55 @@
+"""How many threads torch computes with on the CPU: few for a small model, and on a busy machine."""
+
+import logging
+import os
+
+import torch
+from torch import nn
+
+from optwrap.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_SMALL = 1_000_000  # parameters below which threads wait for each other longer than they compute
+_OPENMP = "OMP_NUM_THREADS"
+
+
+def set_threads(wanted: int | None, model: nn.Module, device: torch.device) -> None:
+    """Set the number of threads for the run, and log which it is and why.
+
+    `wanted` is the config's; null keeps OMP_NUM_THREADS, and torch's own number beside another device.
+
+    Raises:
+        ConfigError: it is less than 1.
+    """
+    if wanted is not None and wanted < 1:
+        raise ConfigError(f"threads={wanted}: it must be 1 or more; null: as suits the model and the machine.")
+    number, why = (wanted, "as configured") if wanted is not None else _suitable(model, device)
+    torch.set_num_threads(number)
+    _say(number, why)
+
+
+def keep_threads(wanted: int | None, before: object) -> None:
+    """Go on with the number of an earlier part of the run, where nobody chose one: sums depend on it."""
+    chosen = wanted is not None or _OPENMP in os.environ
+    if not chosen and isinstance(before, int) and before != torch.get_num_threads():
+        torch.set_num_threads(max(1, before))
+        _say(before, "as in the run so far")
+
+
+def _suitable(model: nn.Module, device: torch.device) -> tuple[int, str]:
+    there = torch.get_num_threads()
+    if _OPENMP in os.environ:
+        return there, f"{_OPENMP}={os.environ[_OPENMP]}"
+    if device.type != "cpu":
+        return there, "torch's default"
+    size = sum(param.numel() for param in model.parameters())
+    if size < _SMALL:
+        return 1, f"a model of {size:,} parameters gains nothing by more"
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores = os.cpu_count() or 1
+    return max(1, min(there, cores - int(load))), f"{cores} cores at a load of {load:.1f}"
+
+
+def _say(number: int, why: str) -> None:
+    logger.info("%d thread%s on the CPU: %s. threads=... chooses.", number, "s" * (number != 1), why)
