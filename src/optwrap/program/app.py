@@ -147,12 +147,7 @@ def _hydra_lets_errors_out() -> Iterator[None]:
 
 def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> Task:
     """Wrap the function that Hydra calls: check that nothing is missing, and record how it ended."""
-    typed = [each.partition("=")[2].strip("'\"") for each in line.overrides if DIR in each]
-    is_there = any(Path(each).is_dir() for each in typed)
-
-    def leaves(error: BaseException) -> bool:
-        is_bug = isinstance(error, Exception) and _message(error, line).startswith("Traceback")
-        return is_there or is_bug or isinstance(error, RankDiedError) or HydraConfig.get().mode == RunMode.MULTIRUN
+    leaves = _leaving_folder(line)
 
     def checked(cfg: DictConfig) -> Any:
         with not_mangled():
@@ -192,6 +187,18 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
             raise
 
     return job
+
+
+def _leaving_folder(line: CommandLine) -> Callable[[BaseException], bool]:
+    """Return what tells whether an error that ends a start leaves the run's folder there."""
+    typed = [each.partition("=")[2].strip("'\"") for each in line.overrides if DIR in each]
+    is_there = any(Path(each).is_dir() for each in typed)
+
+    def leaves(error: BaseException) -> bool:
+        is_bug = isinstance(error, Exception) and _message(error, line).startswith("Traceback")
+        return is_there or is_bug or isinstance(error, RankDiedError) or HydraConfig.get().mode == RunMode.MULTIRUN
+
+    return leaves
 
 
 def _trusting(task: Task, saved: Sequence[str]) -> Task:
