@@ -8,6 +8,7 @@ import atexit
 import functools
 import gc
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,8 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
     `config_path` lies beside that file. What a user can put right becomes one message on stderr and exit
     code 1; any other error keeps its traceback, less the frames of Hydra and OmegaConf, also code 1;
     Ctrl-C gives one line and 130, SIGTERM 143; argparse's own errors give 2. `HYDRA_FULL_ERROR=1` shows
-    everything as Hydra does. Called with a config, the program is the plain function.
+    everything as Hydra does. Called with a config, as in a notebook, the program is the plain function, whose
+    run has a folder all the same (`called`).
     """
 
     def decorate(task: Task) -> Callable[..., Any]:
@@ -37,7 +39,10 @@ def main(config_name: str = "config", config_path: str = "conf") -> Callable[[Ta
         @functools.wraps(task)
         def program(cfg: Any = None) -> Any:
             if cfg is not None:
-                return task(cfg)
+                from optwrap.program.called import called
+
+                return called(task, cfg, script.parent / config_path, config_name)
+            _write_any_text()
             with _interrupted_in_one_line():
                 _announce()
                 from optwrap.program.app import run
@@ -54,6 +59,7 @@ def script(main: Callable[[list[str]], Any], usage: str | None) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(usage)
         return
+    _write_any_text()
     with _interrupted_in_one_line():
         try:
             with not_mangled():
@@ -120,6 +126,13 @@ def _leave_at_once() -> None:
     """Spare the interpreter's end two searches through all that torch has loaded, which took 2 s."""
     gc.collect()  # once: finalizers of what is in cycles are called
     gc.freeze()
+
+
+def _write_any_text() -> None:
+    """Let a terminal or file of few characters get the others spelt out, such as a table's plus-minus."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _usage(own: Mapping[str, str | None]) -> str:

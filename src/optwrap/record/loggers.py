@@ -92,6 +92,11 @@ class TensorBoardLogger:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
+            if error.name is not None and not f"{error.name}.".startswith(("tensorboard.", "torch.")):
+                raise ConfigError(
+                    f"logger=tensorboard: the package tensorboard is there, but cannot be loaded: {error}. "
+                    "Install what it misses, or choose logger=csv."
+                ) from error
             raise ConfigError(
                 'logger=tensorboard needs the package tensorboard: pip install -e ".[tensorboard]", '
                 "or choose logger=csv."

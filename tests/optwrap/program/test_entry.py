@@ -55,6 +55,17 @@ def test_ctrl_c_while_another_program_loads_is_one_line(program, root, tmp_path)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("", "\ninterrupted\n", 130)
 
 
+def test_what_a_terminal_has_no_character_for_is_spelt_out():
+    command = [
+        sys.executable,
+        "-c",
+        "from optwrap import program; program.script(lambda _: print('1 ± 2 é'), None)",
+    ]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1 \\xb1 2 \\xe9\n", "")
+
+
 def test_other_errors_keep_their_traceback():
     assert "Traceback" in python("program.script(lambda arguments: 1 / 0, None)").stderr
 

@@ -94,6 +94,16 @@ def test_tensorboard_gets_a_scalar_per_split_and_metric_at_the_update(tmp_path):
     assert [(event.step, event.value) for event in events.Scalars("val/accuracy")] == [(34, 0.75)]
 
 
+def test_of_a_dependency_of_tensorboard_that_is_missing_the_error_says_so(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    monkeypatch.delitem(sys.modules, "tensorboard", raising=False)
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "__init__.py").write_text("import protobuf_that_is_not_there")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"is there, but cannot be loaded: .*protobuf_that_is_not_there"):
+        TensorBoardLogger(tmp_path / "run")
+
+
 def test_without_tensorboard_the_error_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r"logger=tensorboard .*pip install -e \"\.\[tensorboard\]\""):
