@@ -6,7 +6,7 @@ from torch import nn
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper, OptimWrapperDict
-from optwrap.plan.plan import Plan, make_plan
+from optwrap.plan.plan import Plan, Position, make_plan
 
 
 def wrapper(counts=1):
@@ -77,3 +77,12 @@ def test_several_ranks_save_between_updates_what_is_due_before_the_next(micro_ba
     for count in range(1, micro_batches + 1):
         if alone.saves_after(count) and count >= counts:
             assert any(ranks.update_after(count) == ranks.update_after(each) and each <= count for each in saved)
+
+
+def test_data_that_is_ahead_of_the_count_decides_epochs():
+    """After a resume under another batch size: 4 micro-batches are done, and the data of 7."""
+    plan = Plan(12, per_epoch=5, accumulative_counts=1, log_every=1, eval_every=None, start=Position(4, shift=3))
+    assert [plan.data_after(count) for count in (4, 8)] == [7, 11]
+    assert [plan.epoch_of(count) for count in (4, 7, 8)] == [2, 2, 3]
+    assert [count for count in range(5, 13) if plan.evaluates_after(count)] == [7, 12]
+    assert [count for count in range(5, 13) if plan.saves_after(count)] == [7, 12]
