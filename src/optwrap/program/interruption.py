@@ -1,5 +1,6 @@
 """Signals that end a run in good order: Ctrl-C, SIGTERM, and the one by which Slurm announces preemption."""
 
+import atexit
 import os
 import select
 import shlex
@@ -83,18 +84,20 @@ def ended_by_signals() -> Iterator[None]:
     So a launcher's workers go too, and a sweep writes what came out. The signal may come inside a library that
     catches whatever is raised: so it is noted too, for `not_mangled` and for an `Interruption` that begins later.
     """
-    show = sys.unraisablehook
+    show, handler = sys.unraisablehook, _EndAtOnce()
 
-    def show_others(lost: Any) -> None:  # raised in a finalizer, where Python prints and goes on
-        if not isinstance(lost.exc_value, Interrupted):
+    def show_unless_asked_to_end(lost: Any) -> None:  # finalizers, also of what was left half loaded
+        if handler.noted is None:
             show(lost)
 
-    sys.unraisablehook = show_others
+    sys.unraisablehook = show_unless_asked_to_end
     try:
-        with handled(list(_open_signals()), _EndAtOnce()):
+        with handled(list(_open_signals()), handler):
             yield
     finally:
         sys.unraisablehook = show
+        if handler.noted is not None:  # what is finalised at the interpreter's end
+            atexit.register(setattr, sys, "unraisablehook", show_unless_asked_to_end)
 
 
 @contextmanager

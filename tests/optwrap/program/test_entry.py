@@ -112,6 +112,20 @@ def test_what_is_in_a_cycle_is_finalised_at_the_end():
     assert python(f"program.script(lambda arguments: exec({code!r}), None)").stdout == "finalised\n"
 
 
+def test_what_an_interrupt_has_left_half_loaded_says_nothing_at_the_end():
+    code = """
+import os, signal
+class Half:
+    def __del__(self): self.handle.close()
+def main(arguments):
+    half = Half()
+    half.self = half
+    os.kill(os.getpid(), signal.SIGTERM)
+program.script(main, None)"""
+    ended = python(f"exec({code!r}, globals())")
+    assert (ended.stderr, ended.returncode) == ("\ninterrupted\n", 143)
+
+
 def test_an_interrupted_start_prints_no_statistics_of_torch(root, tmp_path):
     code = f"""
 import os, signal, sys
@@ -173,4 +187,4 @@ def test_a_signal_at_any_time_of_the_start_is_143_and_one_message(after, root, t
         _, err = process.communicate(timeout=60)
     first, *further = err.strip().splitlines()
     assert (process.returncode, first.startswith("interrupted")) == (143, True), err
-    assert all(line.startswith("Go on with") for line in further)
+    assert all(line.startswith("Go on with") for line in further), err
