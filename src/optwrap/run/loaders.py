@@ -7,7 +7,7 @@ them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, 
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
 from typing import Any, cast
@@ -58,19 +58,23 @@ class Loaders:
     _orders: Mapping[str, EvaluationOrder]
     _to_device: Callable[[Any], Any]
     _options: dict[str, Any]
+    _kept: dict[str, DataLoader[Any]] = field(default_factory=dict)
 
     def training(self, first: int, last: int) -> Iterator[Any]:
         """Yield the training batches from number `first` to before `last`, counted over all epochs."""
-        return self._batches(self._data.train, _Part(self.order, first, last))
+        return map(self._to_device, self._loader(self._data.train, _Part(self.order, first, last), lasts=False))
 
     def evaluation(self, split: str) -> Iterator[Any]:
-        """Yield the batches of the whole `split`, val or test."""
-        return self._batches(getattr(self._data, split), self._orders[split])
+        """Yield the batches of the whole `split`, val or test; its workers stay for the next time."""
+        if split not in self._kept:
+            self._kept[split] = self._loader(getattr(self._data, split), self._orders[split], lasts=True)
+        return map(self._to_device, self._kept[split])
 
-    def _batches(self, samples: Any, order: Any) -> Iterator[Any]:
-        # Not persistent_workers: those still live when the process ends, which then waits for them.
-        return map(
-            self._to_device, DataLoader(SeededBatches(samples), batch_size=None, sampler=order, **self._options)
+    def _loader(self, samples: Any, order: Any, lasts: bool) -> DataLoader[Any]:
+        # Where workers are no forks, as from Python 3.14 on, one takes seconds to start: it loads torch.
+        persistent = lasts and self._options["num_workers"] > 0
+        return DataLoader(
+            SeededBatches(samples), batch_size=None, sampler=order, persistent_workers=persistent, **self._options
         )
 
 

@@ -13,11 +13,16 @@ from tests.pages import IS_TEMPLATE, ROOT, blocks, section
 QUICK = ["max_updates=2", "batch_size=32", "device=cpu", "debug.fast_dev_run=true"]
 
 
-@pytest.fixture
-def composed(tmp_path, monkeypatch):
-    """Compose a config as a notebook does, in a folder of its own."""
+@pytest.fixture(autouse=True)
+def _as_in_a_new_process(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # what the last program in this process has left
     monkeypatch.setattr("optwrap.record.folder_writer.plot_curves", lambda metrics, path: path.touch())
+
+
+@pytest.fixture
+def composed():
+    """Compose a config as a notebook does."""
     store.register()
 
     def composed(*overrides, **options):
@@ -56,9 +61,7 @@ def test_several_processes_cannot_be_called(composed):
 
 
 @pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
-def test_the_example_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("optwrap.record.folder_writer.plot_curves", lambda metrics, path: path.touch())
+def test_the_example_runs():
     (code,) = blocks(section("docs/runs.md", "In a notebook"), "python")
     code = code.replace("config_path=", "").replace("initialize", "initialize_config_dir")
     code = code.replace('"conf"', repr(str(ROOT / "conf"))).replace("epochs=1", "debug.fast_dev_run=true")

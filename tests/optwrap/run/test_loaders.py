@@ -57,6 +57,29 @@ def test_training_shuffles_and_drops_the_rest(data):
     assert samples != sorted(samples)
 
 
+class Workers(Dataset):
+    """Samples that say which process made them."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.tensor(os.getpid())
+
+
+def test_workers_of_an_evaluation_stay_for_the_next_and_end_with_the_loaders():
+    data = SimpleNamespace(train=Workers(), val=Workers(), test=Workers())
+    loaders = loaders_of(data, workers=2)
+    first, second = ({int(batch[0]) for batch in loaders.evaluation("val")} for _ in range(2))
+    assert first == second
+    assert len(first) == 2
+    assert os.getpid() not in first
+    del loaders
+    for process in first:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
 def test_evaluation_keeps_order_and_every_sample(data):
     loaders = loaders_of(data)
     assert values(loaders.evaluation("val")) == [[0, 1, 2, 3], [4]]
