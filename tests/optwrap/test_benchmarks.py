@@ -14,6 +14,7 @@ from tests.optwrap.benchmarks import iteration, workloads
 from tests.optwrap.benchmarks.timing import Timer
 
 
+@pytest.mark.slow
 def test_tables_are_printed_and_saved_with_the_machine(tmp_path, monkeypatch, capsys):
     options = ["--seconds", "0.01", "--threads", "1", "--folder", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["benchmarks", "iteration", *options])

@@ -115,7 +115,7 @@ def files(folder):
     "strategy",
     [
         pytest.param(each, marks=pytest.mark.slow)
-        if each in ("plateau", "background", "hybrid", "shards")
+        if each in ("plateau", "background", "hybrid", "shards", "scaled")
         else each
         for each in STRATEGIES
     ],
@@ -159,6 +159,7 @@ def test_a_signal_ends_a_run_that_saves_at_each_update_too(train, at, tmp_path):
     assert status(folder)["update"] == 3
 
 
+@pytest.mark.slow
 def test_what_is_written_in_the_background_is_there_when_a_signal_has_ended_the_run(
     train, at, uninterrupted, tmp_path
 ):
@@ -207,6 +208,7 @@ def poisoned(monkeypatch):
     return arrange
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_after_a_rollback_does_not_roll_back_again(train, at, poisoned, tmp_path):
     overrides = (*QUICK, "on_nonfinite=rollback", "optim_wrapper=[sgd,accum2,clip]", "log_every=100")
     poisoned(10)  # the last before a checkpoint
@@ -220,6 +222,7 @@ def test_a_run_that_goes_on_after_a_rollback_does_not_roll_back_again(train, at,
     assert differences(whole, folder) == []
 
 
+@pytest.mark.slow
 def test_a_run_ended_inside_a_window_with_nan_goes_on_with_the_buffers_from_before_it(
     train, at, poisoned, tmp_path
 ):
@@ -308,6 +311,7 @@ def test_a_resume_finishes_what_a_kill_after_the_last_checkpoint_has_left(train,
     assert files(folder) == before | {"notes.tmp": b"mine"}
 
 
+@pytest.mark.slow
 def test_the_result_of_a_shorter_run_is_not_that_of_the_longer_one(train):
     folder = train(*QUICK)
     shorter = (folder / "result.json").read_bytes()
@@ -319,6 +323,7 @@ def test_the_result_of_a_shorter_run_is_not_that_of_the_longer_one(train):
     assert {**again, "seconds": 0} == {**longer, "seconds": 0, "peak_memory_mib": again["peak_memory_mib"]}
 
 
+@pytest.mark.slow
 def test_a_run_in_two_halves_of_a_longer_plan_is_the_longer_run(train, uninterrupted):
     whole = uninterrupted(*QUICK, "epochs=4", "schedule=constant")
     folder = train(*QUICK, "epochs=2", "schedule=constant")
@@ -388,6 +393,7 @@ def test_a_resume_that_cannot_be_is_one_message(overrides, said, train, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_foreign_folder_whose_overrides_together_name_code_is_refused_before_the_run_starts(train, capsys):
     folder = train(*QUICK)
     saved = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
@@ -433,6 +439,7 @@ def test_a_checkpoint_whose_numbers_contradict_each_other_is_no_run(name, number
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_a_link_in_place_of_the_checkpoints_is_not_followed(train, capsys, tmp_path):
     folder = train(*QUICK)
     (folder / "checkpoints").rename(tmp_path / "elsewhere")
@@ -443,6 +450,7 @@ def test_a_link_in_place_of_the_checkpoints_is_not_followed(train, capsys, tmp_p
     assert (tmp_path / "elsewhere" / "mine.tmp").exists()
 
 
+@pytest.mark.slow
 def test_metrics_that_are_no_runs_are_an_error_before_the_run_goes_on(train, capsys):
     folder = train(*QUICK)
     (folder / "metrics.csv").write_text("a,b\n1,2\n")
@@ -451,6 +459,7 @@ def test_metrics_that_are_no_runs_are_an_error_before_the_run_goes_on(train, cap
     assert (folder / "metrics.csv").read_text() == "a,b\n1,2\n"
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_written_is_one_message(train, capsys):
     folder = train(*QUICK)
     (folder / "train.log").unlink()

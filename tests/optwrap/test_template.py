@@ -107,6 +107,7 @@ def test_it_can_have_a_constructor_of_its_own(project, tmp_path):
     assert {float(row["lr"]) for row in rows} == {0.03}
 
 
+@pytest.mark.slow
 def test_help_lists_it(project):
     assert "which of two spirals a point lies on" in run(project, "train.py", "--help").stdout
 

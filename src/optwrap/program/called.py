@@ -50,6 +50,9 @@ def _with_hydra(cfg: DictConfig, conf: Path, config_name: str) -> DictConfig:
             hydra = compose(config_name, return_hydra_config=True).hydra
         with open_dict(full):
             full.hydra = hydra
+    if "resume" not in full:  # a config of a program of one's own
+        with open_dict(full):
+            full.resume = None
     OmegaConf.set_readonly(full.hydra, False)
     with open_dict(full.hydra):
         full.hydra.mode = RunMode.RUN

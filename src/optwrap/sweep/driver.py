@@ -16,7 +16,7 @@ from optwrap.sweep.callback import SweepFolder
 from optwrap.sweep.failures import again, failures, override
 from optwrap.sweep.job import Sweep
 from optwrap.sweep.progress import SweepProgress
-from optwrap.sweep.records import RECORD, read_record, records, records_of, write_record
+from optwrap.sweep.records import RECORD, Record, read_record, records_of, write_record
 
 log = logging.getLogger(__name__)
 
@@ -57,23 +57,27 @@ def run_sweep(program: Program, sweep: Sweep) -> list[str]:
 def _run_rounds(program: Program, sweep: Sweep, folder: SweepFolder) -> None:
     died = _round(program, sweep, folder)
     while died:
-        log.warning("%s died with their worker; going on", ", ".join(sorted(died)))
+        log.warning("%s died with their worker; going on", ", ".join(sorted(_names(died))))
         if len(died) == 1:
-            _record_killed(died.pop(), sweep, folder.path)
+            _record_killed(died.pop(), sweep)
             died = _round(program, sweep, folder)
             continue
-        still = _round(program, replace(sweep, put_off=frozenset(died)), folder)
+        still = _round(program, replace(sweep, put_off=_names(died)), folder)
         if still > died:
             died = still
             continue
         for job in sorted(died):
-            if job in _round(program, replace(sweep, put_off=frozenset(died - {job})), folder):
-                _record_killed(job, sweep, folder.path)
+            if job in _round(program, replace(sweep, put_off=_names(died - {job})), folder):
+                _record_killed(job, sweep)
         died = _round(program, sweep, folder)
 
 
-def _round(program: Program, sweep: Sweep, folder: SweepFolder) -> set[str]:
-    """Run Hydra's program once; return the jobs of this sweep that are neither running nor ended."""
+def _names(jobs: set[Path]) -> frozenset[str]:
+    return frozenset(job.name for job in jobs)
+
+
+def _round(program: Program, sweep: Sweep, folder: SweepFolder) -> set[Path]:
+    """Run Hydra's program once; return the folders of this sweep's jobs that are neither running nor ended."""
     failed = None
     try:
         program(sweep)
@@ -81,7 +85,7 @@ def _round(program: Program, sweep: Sweep, folder: SweepFolder) -> set[str]:
         failed = error
     if folder.path is not None:
         _pin(folder.path)
-        if died := {path.parent.name for path in folder.path.rglob(RECORD) if _died(path.parent, sweep)}:
+        if died := {path.parent for path in folder.path.rglob(RECORD) if _died(path.parent, sweep)}:
             return died
     if failed is not None:
         raise failed
@@ -89,9 +93,14 @@ def _round(program: Program, sweep: Sweep, folder: SweepFolder) -> set[str]:
 
 
 def _died(folder: Path, sweep: Sweep) -> bool:
+    return _running(folder, sweep) is not None and not is_locked(folder)
+
+
+def _running(folder: Path, sweep: Sweep) -> Record | None:
+    """Return the record of a job that says it runs in this call of the sweep."""
     record = read_record(folder)
-    ran = record is not None and (record.status, record.sweep) == ("running", sweep.name)
-    return ran and not is_locked(folder)
+    ours = record is not None and (record.status, record.sweep) == ("running", sweep.name)
+    return record if ours else None
 
 
 def _pin(folder: Path) -> None:
@@ -100,12 +109,9 @@ def _pin(folder: Path) -> None:
         sys.argv.append(typed)
 
 
-def _record_killed(job: str, sweep: Sweep, parent: Path | None) -> None:
-    assert parent is not None
-    (folder,) = (path for path in records(parent) if path.name == job)
+def _record_killed(folder: Path, sweep: Sweep) -> None:
     with locked(folder, wait=2.0):
-        record = read_record(folder)
-        if record is not None and (record.status, record.sweep) == ("running", sweep.name):
+        if record := _running(folder, sweep):
             write_record(folder, record.ended("killed", error="its process was killed"))
 
 

@@ -134,7 +134,7 @@ def test_a_project_without_experiments_composes(project: Path) -> None:
 
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize(
-    "arguments", [["experiment=own"], ["-m", "experiment=own", "seed=0,1"]], ids=["run", "sweep"]
+    "arguments", one_in(2, [["experiment=own"], ["-m", "experiment=own", "seed=0,1"]], ["run", "sweep"])
 )
 def test_code_beside_an_experiment_imports_from_any_folder(
     project: Path, moved: bool, arguments: list[str]

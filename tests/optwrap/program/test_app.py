@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from tests.optwrap.cases import one_in
@@ -376,7 +377,9 @@ def test_an_interrupt_before_anything_is_written_says_so_and_leaves_no_folder(sc
     assert not list(script.parent.glob("outputs/*/*"))
 
 
-def test_program_called_with_a_config_is_the_plain_function(script: Path) -> None:
+def test_program_called_with_a_config_is_the_plain_function(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(script.parent)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # which another test may have left
     main = runpy.run_path(str(script), run_name="elsewhere")["main"]
     with pytest.raises(IndexError):
         main(OmegaConf.create({"device": "bug"}))

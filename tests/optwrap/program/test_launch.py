@@ -41,6 +41,7 @@ def test_an_error_in_a_process_is_one_message(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_processes_work_in_a_folder_of_any_name_and_compose_from_the_same_configs(tmp_path):
     mine = tmp_path / "my configs" / "model"
     mine.mkdir(parents=True)
@@ -51,6 +52,7 @@ def test_processes_work_in_a_folder_of_any_name_and_compose_from_the_same_config
     assert (folder / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_several_processes_is_no_sweep_where_a_file_asks_for_one(tmp_path):
     sweep = ("experiment=sweep/paramwise", "hydra.sweeper.params=null", "seed=0", f"hydra.sweep.dir={tmp_path}")
     done = program(*sweep, *QUICK)
@@ -73,6 +75,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_without_a_word_is_quoted_and_nothing_is_resumed_that_never_began(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(DYING.format(root=str(ROOT), conf=str(ROOT / "conf")))

@@ -32,6 +32,7 @@ def test_the_same_command_again_runs_nothing_twice_and_new_points_only(program):
     assert json.loads((program.out / "sweep.json").read_text())["jobs"] == 6
 
 
+@pytest.mark.slow
 def test_keys_that_change_no_result_make_no_other_job(program):
     program.sweep("seed=0,1")
     program.sweep("seed=0,1", "log_every=7", "logger=none")
@@ -119,6 +120,7 @@ def test_the_last_lines_have_the_first_line_of_an_error_and_a_command_that_can_b
     assert sorted(errors) == ["", "ValueError: first\nsecond\na note"]
 
 
+@pytest.mark.slow
 def test_jobs_that_all_diverge_have_a_report(program):
     for seed in (0, 1):
         program.fault(seed, "nan")
@@ -142,12 +144,14 @@ def test_of_a_trial_whose_objective_is_nan_a_search_is_told_that_it_failed(progr
     assert (program.folder / "told").read_text().split() == ["None", "20.1"] * 2
 
 
+@pytest.mark.slow
 def test_jobs_may_stand_in_their_own_folders(program):
     ended = program.sweep("seed=0,1", "hydra.job.chdir=true")
     assert (ended.code, ended.err) == (0, "")
     assert program.statuses() == {"0 20": "finished", "1 20": "finished"}
 
 
+@pytest.mark.slow
 def test_full_errors_keep_the_records_and_run_no_finished_job_again(program, monkeypatch):
     program.sweep("seed=0")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
@@ -171,6 +175,7 @@ STOPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ctrl-c", pytest.param("sigterm", marks=pytest.mark.slow)])
 def test_ctrl_c_and_sigterm_end_the_sweep_and_say_how_to_go_on(program, name):
     stop, code = STOPS[name]
@@ -190,6 +195,7 @@ def test_ctrl_c_and_sigterm_end_the_sweep_and_say_how_to_go_on(program, name):
     assert sorted(program.ran) == ["0 20", "1 20", "1 20", "2 20"]
 
 
+@pytest.mark.slow
 def test_a_job_that_another_process_runs_is_an_error_that_says_so(program):
     program.fault(0, "wait")
     first = program.start("seed=0")

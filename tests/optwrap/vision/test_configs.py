@@ -26,7 +26,7 @@ def test_a_config_is_short_and_begins_with_a_line_for_the_help(path):
     assert 2 <= len(rest) <= 14
 
 
-@pytest.mark.parametrize("name", one_in(2, MODELS))
+@pytest.mark.parametrize("name", one_in(4, MODELS))
 def test_every_model_fits_the_data(name):
     data = OmegaConf.merge(_load("data", "fake"), {"size": 1, "eval_size": 1, "num_classes": 3})
     model = _load("model", name)

@@ -36,6 +36,7 @@ def test_prefixes_of_wrapping_modules_are_dropped(wrap, toy_model):
     assert names(wrap(toy_model)) == names(toy_model)
 
 
+@pytest.mark.slow
 def test_prefixes_of_inner_and_nested_wrappers_are_dropped(toy_model):
     expected = names(toy_model)
     toy_model.backbone["layer0"] = checkpoint_wrapper(torch.compile(toy_model.backbone["layer0"]))
