@@ -31,7 +31,7 @@ from optwrap.program.folder import DIR, check_still_there, claim_folder, dropped
 from optwrap.program.interruption import exit_code, how_to_go_on, not_mangled, output_is_read, reader_gone
 from optwrap.program.launch import RankDiedError, run_or_launch
 from optwrap.program.nodes import Nodes
-from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
+from optwrap.program.own_targets import take_typed, with_new_keys
 from optwrap.program.processes import (
     Processes,
     arguments_of_rank,
@@ -165,8 +165,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         try:
             with dropped_start(leaves), not_mangled():
                 check_asked(config, started_by_torchrun())
-                fit_own_targets(cfg, list(config.overrides.task))
-                warn_of_new_keys(cfg, list(config.overrides.task))
+                take_typed(cfg, list(config.overrides.task))
                 if sweeps:
                     return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
                 if shares_the_terminal():
@@ -174,9 +173,8 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
                 return _alone(checked, cfg)
         except KeyboardInterrupt as interrupt:
             processes.ends("interrupted", str(exit_code(interrupt) - 128))
-            folder = os.path.abspath(config.runtime.output_dir)
             sweep_goes_on = again(Path(config.runtime.cwd, config.sweep.dir)) if sweeps else None
-            raise how_to_go_on(interrupt, folder, sweep_goes_on) from interrupt
+            raise how_to_go_on(interrupt, os.path.abspath(config.runtime.output_dir), sweep_goes_on) from interrupt
         except Exception as error:
             if not sweeps:
                 cause = processes.why(error, _message(error, line))

@@ -28,6 +28,16 @@ def with_new_keys(arguments: list[str]) -> list[str]:
     ]
 
 
+def take_typed(cfg: DictConfig, overrides: list[str]) -> None:
+    """Make the config one of what was typed beyond the configs, and say what nothing reads.
+
+    Raises:
+        ConfigError: as `fit_own_targets`.
+    """
+    fit_own_targets(cfg, overrides)
+    warn_of_new_keys(cfg, overrides)
+
+
 def warn_of_new_keys(cfg: DictConfig, overrides: list[str]) -> None:
     """Say of a top-level key that was added by `+` that nothing in the config reads it."""
     known = [item.name for item in fields(TrainConfig)]
