@@ -23,7 +23,9 @@ def with_new_keys(arguments: list[str]) -> list[str]:
     """
     own = [found[1] for each in arguments if (found := _OWN_TARGET.fullmatch(each))]
     return [
-        f"++{each}" if each.startswith(tuple(f"{group}." for group in own)) and "._target_=" not in each else each
+        f"++{each}"
+        if each.startswith(tuple(f"{group}." for group in own)) and not _OWN_TARGET.match(each)
+        else each
         for each in arguments
     ]
 
@@ -63,7 +65,8 @@ def fit_own_targets(cfg: DictConfig, overrides: list[str]) -> None:
             continue
         group, path = typed[1], typed[2].strip("'\"")
         taken = argument_names(locate(path, f"{group}._target_"))
-        own = {each.lstrip("+").partition("=")[0].split(".")[1] for each in overrides if f"{group}." in each}
+        keys = [each.lstrip("+").partition("=")[0].split(".") for each in overrides]
+        own = {key[1] for key in keys if key[0] == group and len(key) > 1}
         read_by_others = set(re.findall(rf"\$\{{{group}\.(\w+)", OmegaConf.to_yaml(cfg)))
         left_out = [
             str(name)

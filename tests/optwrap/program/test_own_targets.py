@@ -38,6 +38,17 @@ def test_without_a_target_typed_nothing_changes(overrides):
     assert with_new_keys(overrides) == overrides
 
 
+def test_a_value_that_reads_like_a_key_of_the_group_is_none():
+    cfg = config()
+    fit_own_targets(cfg, [f"model._target_={NET}", "+tag=model.width", "+note=a.model.x"])
+    assert list(cfg.model) == ["_target_", "in_features", "out_features"]
+
+
+def test_a_class_inside_of_it_needs_no_plus_either():
+    typed = [f"model._target_={NET}", "model.norm._target_=torch.nn.Identity"]
+    assert with_new_keys(typed) == [typed[0], f"++{typed[1]}"]
+
+
 def test_arguments_of_a_target_that_was_typed_need_no_plus():
     typed = ["-m", "model.depth=2", f"model._target_={NET}", "models.x=1", "+model.a=1"]
     assert with_new_keys(typed) == ["-m", "++model.depth=2", f"model._target_={NET}", "models.x=1", "+model.a=1"]
