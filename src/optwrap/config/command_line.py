@@ -99,6 +99,11 @@ class CommandLine:
             yield GlobalHydra.instance().config_loader()
 
 
+def asks_for_sweep(arguments: Iterable[str]) -> bool:
+    """Tell whether the command line asks for a sweep, by a flag or by Hydra's key."""
+    return bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
+
+
 def check_swept_once(arguments: Sequence[str]) -> None:
     """Check that nothing is swept and named twice: Hydra would keep the last of the two, and say nothing.
 
@@ -107,7 +112,7 @@ def check_swept_once(arguments: Sequence[str]) -> None:
 
     >>> check_swept_once(["-m", "seed=1", "seed=2", "epochs=1,2"])
     """
-    if not {"-m", "--multirun"} & set(arguments):
+    if not asks_for_sweep(arguments):
         return
     typed: dict[str, str] = {}
     for argument in arguments:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from optwrap import hydra_versions
-from optwrap.config.command_line import as_override
+from optwrap.config.command_line import as_override, asks_for_sweep
 from optwrap.config.saved_overrides import check_saved, read_saved
 from optwrap.errors import ConfigError
 
@@ -53,7 +53,7 @@ def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
     typed, folder = _typed(arguments), resumed(arguments)
     if folder is None:
         return list(arguments)
-    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+    if asks_for_sweep(arguments):
         raise ConfigError(f"resume={folder}: one run goes on in one folder. In a sweep use resume=auto.")
     saved = read_saved(folder)
     anew = [_key(each) for each in typed if each not in saved]

@@ -12,13 +12,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optwrap.optim.constructors.hybrid import optimizers_of
+from optwrap.optim.step.loading import NOT_OPTIONS
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
 logger = logging.getLogger(__name__)
-
-_NO_STATE = frozenset({"params", "param_names"})
-_NOT_OPTIONS = frozenset({"params", "param_names", "fused", "foreach"})  # how a run steps is its own choice
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
         for name, param, group in _named(optimizer):
             if param in optimizer.state:
                 state["state"][name] = dict(optimizer.state[param])
-            state["options"][name] = {key: value for key, value in group.items() if key not in _NOT_OPTIONS}
+            state["options"][name] = {key: value for key, value in group.items() if key not in NOT_OPTIONS}
             state["optimizers"][name] = type(optimizer).__name__
     own = optim_wrapper.state_dict()
     state["rest"] = {key: own[key] for key in ("loss_scaler", "accumulation") if key in own}
@@ -122,7 +120,7 @@ def _group_state(
     new parameters alone gets what all others agree on.
     """
     parameters = inspect.signature(type(optimizer)).parameters
-    options = {*parameters, *_NO_STATE}
+    options = set(parameters)
     if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         options |= set(optimizer.defaults)
     keys = dict.fromkeys(key for each in saved.values() for key in each)  # some are there from the first step on

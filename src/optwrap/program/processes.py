@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optwrap.config.command_line import asks_for_sweep
 from optwrap.errors import ConfigError
 from optwrap.files import new_folder
 from optwrap.program.interruption import Interrupted
@@ -40,7 +41,7 @@ def arguments_of_rank(arguments: Sequence[str]) -> list[str]:
     """
     if not started_by_torchrun():
         return list(arguments)
-    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+    if asks_for_sweep(arguments):
         raise ConfigError(
             "-m: under torchrun each process would sweep for itself. Let each job start its processes: "
             "python train.py -m ... nproc=2"

@@ -1,12 +1,11 @@
 """What a run leaves in its folder, and shows on the terminal, on the way."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optwrap.files import write_json
+from optwrap.files import read_json, write_json
 from optwrap.optim import OptimWrapper, format_table, write_csv
 from optwrap.plan.plan import Plan
 from optwrap.record.loggers import CsvLogger, TensorBoardLogger
@@ -124,7 +123,7 @@ class FolderWriter:
 
 def _status(folder: Path) -> Any:
     try:
-        content = json.loads((folder / FILES["status"]).read_text(encoding="utf-8"))
+        content = read_json(folder / FILES["status"])
     except (OSError, ValueError, RecursionError):
         return None
     return content.get("status") if isinstance(content, dict) else None

@@ -1,6 +1,5 @@
 """How a sweep gets on: a line whenever a job has ended, wherever it ran."""
 
-import json
 import math
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Self
 import rich
 from rich.text import Text
 
+from optwrap.files import read_json
 from optwrap.sweep.names import label
 from optwrap.sweep.records import RECORD, Record, read_record, read_result
 
@@ -87,7 +87,7 @@ def progress_line(jobs: dict[Path, Record], total: int | None, seconds: float) -
 def planned_jobs(folder: Path) -> int | None:
     """Return how many jobs the sweep has, as far as it was known when it began."""
     try:
-        jobs = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["jobs"]
+        jobs = read_json(folder / "sweep.json")["jobs"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return jobs if isinstance(jobs, int) else None

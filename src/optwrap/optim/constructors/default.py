@@ -20,7 +20,7 @@ from optwrap.optim.assignment.rules import assign
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.assignment.type_matches import check_types
 from optwrap.optim.wrapper import OptimWrapper
-from optwrap.optim.wrapper_dict import OptimWrapperDict
+from optwrap.optim.wrapper_dict import OptimWrapperDict, named_wrappers
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
             "an OptimWrapperDict."
         )
     _complete(wrapper, model)
+    _warn_of_momentum(wrapper)
     if isinstance(wrapper, OptimWrapper):
         wrapper.calls_per_batch = calls_per_batch
     elif calls_per_batch != 1:
@@ -74,16 +75,17 @@ def _calls_per_batch(value: Any) -> float:
     return float(value)
 
 
+def _warn_of_momentum(optim_wrapper: OptimWrapper | OptimWrapperDict) -> None:
+    groups = [group for wrapper in named_wrappers(optim_wrapper).values() for group in wrapper.param_groups]
+    if (most := max(map(momentum_of, groups))) >= 1:
+        logger.warning("optim_wrapper: a momentum of %g adds up all gradients without end.", most)
+
+
 def _complete(optim_wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module) -> None:
     """Add names and assignments where there are none: a constructor of one's own need not think of them."""
-    wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
-    for group in (group for wrapper in wrappers for group in wrapper.param_groups):
-        if (momentum := momentum_of(group)) >= 1:
-            logger.warning("optim_wrapper: a momentum of %g adds up all gradients without end.", momentum)
-            break
     incomplete = [
         wrapper
-        for wrapper in wrappers
+        for wrapper in named_wrappers(optim_wrapper).values()
         if not wrapper.assignments or any("param_names" not in group for group in wrapper.param_groups)
     ]
     names = {id(param.tensor): param.name for param in walk(model)} if incomplete else {}

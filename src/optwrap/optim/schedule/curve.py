@@ -73,13 +73,11 @@ class Curve:
 
     def write(self) -> None:
         """Give every param group its value; a group added since then begins with the one that it has."""
+        moves_momentum = self._moves_momentum
         for optimizer, source in zip(optimizers_of(self._optimizer), self._stand_in.param_groups, strict=True):
-            for group in optimizer.param_groups:
-                _put(group, self._name, _proportional(source["lr"], source["base"], _own_value(group, self._name)))
-                if self._moves_momentum:
-                    base = base_value(optimizer, "momentum")
-                    own = _own_value(group, "momentum")
-                    _put(group, "momentum", _proportional(_momentum(source), base, own))
+            _follow(optimizer, self._name, source["lr"], source["base"])
+            if moves_momentum:
+                _follow(optimizer, "momentum", _momentum(source), base_value(optimizer, "momentum"))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place on the curve, and with what it began: to know whether another one is the same."""
@@ -167,6 +165,12 @@ def _own_value(group: dict[str, Any], name: str) -> float:
 
 def _momentum(group: Mapping[str, Any]) -> Any:
     return group["momentum"] if "momentum" in group else group["betas"][0]
+
+
+def _follow(optimizer: Optimizer, name: str, value: float, base: float) -> None:
+    """Give each param group what `value` is for it."""
+    for group in optimizer.param_groups:
+        _put(group, name, _proportional(value, base, _own_value(group, name)))
 
 
 def _proportional(value: float, base: float, own: float) -> float:

@@ -16,7 +16,7 @@ from optwrap.optim.parallel.sharded_state import place_state
 
 _HOW_IT_STEPS = ("fused", "foreach")  # this run's own choice
 _NAMED = "load_named_state_dict, from what named_state_dict returned, starts what is new without state"
-_NOT_OPTIONS = frozenset({"params", "param_names", *_HOW_IT_STEPS})
+NOT_OPTIONS = frozenset({"params", "param_names", *_HOW_IT_STEPS})
 _OF_SCHEDULES = ("initial_", "base_", "max_", "min_", "swa_")  # what torch's schedulers note in groups begins so
 
 
@@ -102,7 +102,7 @@ def _complete_options(optimizer: Optimizer, group: dict[str, Any], own: Mapping[
     """Take from the optimizer's own group how it steps, and options that the loaded one lacks."""
     # Less those that torch adds to the defaults when it loads.
     lacking = [name for name in optimizer.defaults if name in own and name not in group]
-    others = [name for name in group if name not in own and name not in _NOT_OPTIONS]
+    others = [name for name in group if name not in own and name not in NOT_OPTIONS]
     foreign = [name for name in others if not name.startswith(_OF_SCHEDULES)]
     if lacking and foreign:
         raise _of_another(optimizer, f"it has {_some(foreign)} and no {_some(lacking)}")

@@ -59,10 +59,13 @@ class LossScaling:
 
     def step_plainly(self, kernel: FusedKernel, finish: Callable[[], None], **kwargs: Any) -> bool:
         """Unscale, `finish` the gradients and step; return whether an overflow made this a skipped step."""
-        self.check_dtypes(kernel.params)
         with on_shards(kernel.params) as shards:
             stepper: Any = _Stepper(kernel, shards)
-            self.scaler.unscale_(stepper)
+            try:
+                self.scaler.unscale_(stepper)
+            except ValueError:
+                self.check_dtypes(kernel.params)  # cast since the wrapper was made
+                raise
         grads = [param.grad for param in kernel.params if param.grad is not None]
         for found_inf in self.scaler._found_inf_per_device(stepper).values():
             found_inf += self.scale_on(found_inf.device) == 0  # 0 / 0 is no gradient
