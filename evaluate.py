@@ -11,8 +11,11 @@ example, `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
 from pathlib import Path
 from typing import Any
 
-from optwrap import checkpoint, program, run
-from optwrap.errors import ConfigError
+try:
+    from optwrap import checkpoint, program, run
+    from optwrap.errors import ConfigError
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}. Install what the project needs first: pip install -e .") from missing
 
 
 def main(arguments: list[str]) -> dict[str, float]:

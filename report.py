@@ -9,9 +9,12 @@ and index.html with all of it.
 
 from pathlib import Path
 
-from optwrap import program
-from optwrap.errors import ConfigError
-from optwrap.sweep import report
+try:
+    from optwrap import program
+    from optwrap.errors import ConfigError
+    from optwrap.sweep import report
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}. Install what the project needs first: pip install -e .") from missing
 
 
 def main(arguments: list[str]) -> None:

@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from optwrap import program, run
+try:
+    from optwrap import program, run
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}. Install what the project needs first: pip install -e .") from missing
 
 
 @program.main(config_name="config")

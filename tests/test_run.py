@@ -2,12 +2,15 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
 import evaluate
 import report
+from tests.pages import ROOT
 
 SHORT = ("max_updates=4", "eval_every=2", "device=cpu")
 
@@ -31,3 +34,11 @@ def test_a_run_is_trained_gone_on_with_evaluated_and_compared(train, capsys):
     assert "val/accuracy" in capsys.readouterr().out
     with (run.parent / "results.csv").open() as file:
         assert {row["job"] for row in csv.DictReader(file)} == {whole.name, run.name}
+
+
+@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "report.py"])
+def test_a_program_without_what_it_needs_says_how_to_install_it(program):
+    done = subprocess.run([sys.executable, "-S", "-E", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("Install what the project needs first: pip install -e .\n")
+    assert "Traceback" not in done.stderr

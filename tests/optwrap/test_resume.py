@@ -466,7 +466,7 @@ def test_a_log_that_cannot_be_written_is_one_message(train, capsys):
     (folder / "train.log").mkdir()
     ends_with(1, train, f"resume={folder}", "epochs=3")
     said = capsys.readouterr().err
-    assert f"{folder / 'train.log'}: Is a directory. Choose another folder" in said
+    assert f"{folder / 'train.log'}: Is a directory. resume={folder} goes on in the run's own folder: make" in said
     assert "Traceback" not in said
 
 

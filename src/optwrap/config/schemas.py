@@ -4,7 +4,7 @@
 """
 
 from abc import ABCMeta
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -164,4 +164,17 @@ def several_wrappers() -> DictConfig:
     node = DictConfig(MultiOptimWrapperConfig(), flags={"struct": False})
     # Given as an argument, OmegaConf 2.4 takes it for the type of `constructor` too.
     node._metadata.element_type = OptimWrapperConfig
+    return node
+
+
+def open_to_files(cls: type) -> DictConfig:
+    """Return the schema `cls`, to which a file may add keys at the top, not below; a command line needs `+`.
+
+    Hydra closes the top after it has merged all files.
+    """
+    node = DictConfig(cls(), flags={"struct": False})
+    for name in node:
+        child = node._get_node(name)
+        if isinstance(child, DictConfig) and is_dataclass(OmegaConf.get_type(child)):
+            OmegaConf.set_struct(child, True)
     return node

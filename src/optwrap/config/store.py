@@ -41,7 +41,7 @@ def register() -> None:
 
 
 def _schemas() -> Iterator[tuple[str, str, Any]]:
-    yield "", "train", train_schema.TrainConfig
+    yield "", "train", schemas.open_to_files(train_schema.TrainConfig)
     yield "wrapper", "OptimWrapper", schemas.OptimWrapperConfig
     yield "wrapper", "MultiOptimWrapper", schemas.several_wrappers()
     yield "amp", "AmpOptimWrapper", schemas.addition(schemas.AmpOptimWrapperConfig)

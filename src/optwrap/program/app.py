@@ -165,7 +165,7 @@ def _job(task: Task, line: CommandLine, sweep: Sweep, processes: Processes) -> T
         try:
             with dropped_start(leaves), not_mangled():
                 check_asked(config, started_by_torchrun())
-                take_typed(cfg, list(config.overrides.task))
+                take_typed(cfg, list(config.overrides.task), line.conf)
                 if sweeps:
                     return _sweep_job(checked, cfg, sweep, lambda error: _message(error, line))
                 if shares_the_terminal():

@@ -3,11 +3,13 @@
 import logging
 import re
 from dataclasses import fields
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from optwrap.config.sources import experiments_folder
 from optwrap.config.train_schema import TrainConfig
-from optwrap.errors import did_you_mean
+from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import argument_names, locate
 
 logger = logging.getLogger(__name__)
@@ -30,21 +32,58 @@ def with_new_keys(arguments: list[str]) -> list[str]:
     ]
 
 
-def take_typed(cfg: DictConfig, overrides: list[str]) -> None:
+def take_typed(cfg: DictConfig, overrides: list[str], conf: Path) -> None:
     """Make the config one of what was typed beyond the configs, and say what nothing reads.
 
     Raises:
-        ConfigError: as `fit_own_targets`.
+        ConfigError: as `fit_own_targets` and `check_own_keys`.
     """
+    check_own_keys(cfg, overrides, conf)
     fit_own_targets(cfg, overrides)
     warn_of_new_keys(cfg, overrides)
+
+
+def check_own_keys(cfg: DictConfig, overrides: list[str], conf: Path) -> None:
+    """Take the top-level keys that files add for a project's own, unless one looks like a slip.
+
+    Raises:
+        ConfigError: a key nearly has the name of one that there is; those added by `+` are meant.
+    """
+    known = [item.name for item in fields(TrainConfig)]
+    typed = {_top(override) for override in overrides if override.startswith("+")}
+    for key in map(str, cfg):
+        if key in known or key in typed or key == "hydra":
+            continue
+        if hint := did_you_mean(key, known):
+            raise ConfigError(
+                f"{_place(key, overrides, conf)}the config has no key {key!r}.{hint} A key of your own needs a name "
+                "that is less like it."
+            )
+
+
+def _place(key: str, overrides: list[str], conf: Path) -> str:
+    """Name the file that has a top-level key, if it is this machine's or the experiment's."""
+    chosen = [each.partition("=")[2] for each in overrides if each.startswith("experiment=")]
+    files = {"local/default.yaml": conf / "local" / "default.yaml"}
+    files |= {f"experiments/{name}.yaml": experiments_folder(conf) / f"{name}.yaml" for name in chosen}
+    for name, file in files.items():
+        if file.is_file() and re.search(
+            rf"^[\"']?{re.escape(key)}[\"']?\s*:", file.read_text("utf-8"), re.MULTILINE
+        ):
+            return f"In {name}: "
+    return ""
+
+
+def _top(override: str) -> str:
+    """Return the top-level key that an override sets."""
+    return override.lstrip("+").partition("=")[0].partition(".")[0].partition("@")[0]
 
 
 def warn_of_new_keys(cfg: DictConfig, overrides: list[str]) -> None:
     """Say of a top-level key that was added by `+` that nothing in the config reads it."""
     known = [item.name for item in fields(TrainConfig)]
     for override in overrides:
-        key = override.lstrip("+").partition("=")[0].partition(".")[0].partition("@")[0]
+        key = _top(override)
         is_new = override.startswith("+") and "/" not in key and key not in known and key in cfg
         if is_new and f"${{{key}" not in OmegaConf.to_yaml(cfg):
             hint = did_you_mean(key, known)

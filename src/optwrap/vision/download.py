@@ -15,7 +15,7 @@ from torchvision import datasets as tv
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 from torchvision.datasets.utils import check_integrity
 
-from optwrap.errors import ConfigError
+from optwrap.errors import ConfigError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,9 @@ def _check_place(root: Path) -> None:
             f"data.root={root}: neither this folder nor {root.parent} is there. Give the folder of the data; "
             "a new one is made where the one above it is there."
         )
+    beside = [each.name for each in root.parent.iterdir() if each.is_dir()]
+    if not root.exists() and (hint := did_you_mean(root.name, beside)):
+        raise ConfigError(f"data.root={root}: there is no such folder.{hint} For a new one, make it first.")
 
 
 def _read(dataset: TorchvisionData, root: Path) -> tuple[Split, Split]:

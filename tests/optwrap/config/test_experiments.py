@@ -188,6 +188,14 @@ def test_completion_offers_them(run: Callable, monkeypatch: pytest.MonkeyPatch, 
     assert offered in run("-sc", "query=bash")[1].split()
 
 
+def test_an_experiment_may_have_keys_of_its_own(project: Path, run: Callable) -> None:
+    text = "vars: {width: 8}\nseed: ${vars.width}\n"
+    (project / "experiments" / "new.yaml").write_text(text)
+    code, out, err = run("experiment=new")
+    assert code == 0, err
+    assert " 8 20 1" in out
+
+
 WRONG = [
     ("experiment=plan", "", ["experiment=plan: ", "no option 'plan'", "Did you mean 'plain'?", "quick/plain"]),
     ("experiment=quick/plan", "", ["no option 'quick/plan'", "Did you mean 'quick/plain'?"]),

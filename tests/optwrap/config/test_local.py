@@ -12,6 +12,8 @@ from optwrap.config import help as help_page
 from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import explain
+from optwrap.errors import ConfigError
+from optwrap.program.own_targets import check_own_keys
 from optwrap.sweep import identity  # noqa: F401 -- it names the folders of jobs
 
 ROOT = Path(__file__).parents[3]
@@ -87,7 +89,7 @@ def test_a_job_is_another_only_by_keys_that_change_its_result(
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("nm_workers: 3\n", "the config has no key 'nm_workers'. Did you mean 'num_workers'?"),
+        ("strategy: {nme: ddp}\n", "strategy (Strategy) has no key 'nme'."),
         ("num_workers: x\n", "num_workers: expected int, got 'x'."),
         ("hydra: {launcher: {n_jobs: 3}}\n", "hydra.launcher (BasicLauncherConf) has no key 'n_jobs'"),
     ],
@@ -99,6 +101,13 @@ def test_a_mistake_in_it_names_the_file(composed: Composed, conf: Path, text: st
     message = explain(raised.value, CommandLine(conf, "config", ()))
     assert message is not None
     assert message.startswith(f"In local/default.yaml: {named}")
+
+
+def test_a_key_that_is_nearly_one_of_the_configs_is_a_mistake(composed: Composed, conf: Path) -> None:
+    write(conf, "nm_workers: 3\n")
+    message = "^In local/default.yaml: the config has no key 'nm_workers'. Did you mean 'num_workers'?"
+    with pytest.raises(ConfigError, match=message):
+        check_own_keys(composed(), [], conf)
 
 
 def test_git_ignores_it() -> None:

@@ -15,6 +15,7 @@ HUGE = {
     "merge keys": BOMB + "b: {<<: {c: *a29}}\n",
     "an alias in itself": "a: &a [*a]\n",
     "depth": "a: " + "[" * 3000 + "]" * 3000,
+    "interpolations": "a0: xxxxxxxxxx\n" + "".join(f"a{i}: ${{a{i - 1}}}${{.a{i - 1}}}\n" for i in range(1, 40)),
     "bytes": "a: " + "x" * 2**20,
 }
 

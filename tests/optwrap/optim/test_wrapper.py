@@ -284,6 +284,17 @@ def test_a_new_start_inside_a_window_forgets_its_gradients(start):
     assert feed(model, optim_wrapper, 1.0, 1.0) == -1.0
 
 
+def test_a_new_run_says_that_the_last_window_of_the_one_before_made_no_update(caplog):
+    model = nn.Linear(1, 1)
+    optim_wrapper = wrapper_of(model, accumulative_counts=3)
+    for _ in range(5):
+        optim_wrapper.update_params(model(torch.ones(1, 1)).mean())
+    before = model.weight.detach().clone()
+    optim_wrapper.initialize_count_status(model, 0, None)
+    assert "the last 2 micro-batches of the one before filled no window of 3" in caplog.text
+    assert torch.equal(model.weight, before)
+
+
 def test_initialising_at_the_true_place_keeps_the_gradients(caplog):
     model, optim_wrapper = simple()
     feed(model, optim_wrapper, 3.0)

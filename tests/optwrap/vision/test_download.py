@@ -44,6 +44,15 @@ def test_missing_files_are_downloaded_into_root_and_nothing_else_is_left(archive
     assert len(list((root / "MNIST" / "raw").iterdir())) == 4
 
 
+def test_a_folder_that_is_nearly_one_that_is_there_is_a_slip(archives, tmp_path):
+    (tmp_path / "datasets").mkdir()
+    with pytest.raises(
+        ConfigError, match=r"data.root=.*/dataset: there is no such folder. Did you mean 'datasets'"
+    ):
+        fetch(MNIST, tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
+
+
 def test_a_download_that_breaks_off_leaves_nothing_and_a_second_try_works(archives, tmp_path):
     root = tmp_path / "data"
     hidden = tmp_path / "hidden"

@@ -16,13 +16,17 @@ def explain_file(error: BaseException, line: CommandLine) -> str | None:
     if not isinstance(written, OSError) or not written.filename:
         return None
     if written.errno in _CANNOT_WRITE or _makes_folder(written):
-        return (
-            f"{written.filename}: {written.strerror}. Choose another folder by hydra.run.dir=... "
-            "(or data.root=...)."
-        )
+        return f"{written.filename}: {written.strerror}. {_remedy(line)}"
     if isinstance(error, FileNotFoundError) and (root := _data_root(error, line)):
         return f"{root}: {error.filename} is not there. Give the folder of the data, relative to where you start."
     return None
+
+
+def _remedy(line: CommandLine) -> str:
+    resumed = next((each for each in line.overrides if each.startswith("resume=")), None)
+    if resumed is None or resumed == "resume=auto":
+        return "Choose another folder by hydra.run.dir=... (or data.root=...)."
+    return f"{resumed} goes on in the run's own folder: make it writable, or copy it and resume the copy."
 
 
 def _makes_folder(error: OSError) -> bool:

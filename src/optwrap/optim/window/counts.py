@@ -48,6 +48,12 @@ class MicroBatches:
         dropped, self.held = self.held, 0
         if dropped and done:
             logger.warning("The gradients of %d micro-batches do not fit a start at %d: dropped.", dropped, done)
+        elif dropped:
+            logger.warning(
+                "A new run begins: the last %d micro-batches of the one before filled no window of %d, and made no "
+                "update. initialize_count_status(model, 0, max_counts) makes the last window shorter.",
+                *(dropped, self.accumulative_counts),
+            )
         if missing:
             logger.warning(
                 "Starting at micro-batch %d, inside a window of %d: the gradients of %d micro-batches are not "
