@@ -56,8 +56,8 @@ def check_own_keys(cfg: DictConfig, overrides: list[str], conf: Path) -> None:
             continue
         if hint := did_you_mean(key, known):
             raise ConfigError(
-                f"{_place(key, overrides, conf)}the config has no key {key!r}.{hint} A key of your own needs a name "
-                "that is less like it."
+                f"{_place(key, overrides, conf)}the config has no key {key!r}.{hint} A key of your own needs a "
+                "name that is less like it."
             )
 
 

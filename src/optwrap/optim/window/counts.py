@@ -50,8 +50,8 @@ class MicroBatches:
             logger.warning("The gradients of %d micro-batches do not fit a start at %d: dropped.", dropped, done)
         elif dropped:
             logger.warning(
-                "A new run begins: the last %d micro-batches of the one before filled no window of %d, and made no "
-                "update. initialize_count_status(model, 0, max_counts) makes the last window shorter.",
+                "A new run begins: the last %d micro-batches of the one before filled no window of %d, and made "
+                "no update. initialize_count_status(model, 0, max_counts) makes the last window shorter.",
                 *(dropped, self.accumulative_counts),
             )
         if missing:
