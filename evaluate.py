@@ -1,13 +1,15 @@
 """Evaluate a finished run's checkpoint from its own saved config.
 
     python evaluate.py run=outputs/2026-01-31/12-00-00 [split=test|val] [checkpoint=last|best]
-                       [allow=PACKAGE,...] [any override of the run's config]
+                       [weights=evaluated|raw] [allow=PACKAGE,...] [any override of the run's config]
 
-`checkpoint=last` gives the numbers of result.json, `best` those of the best evaluation. The config may name code
+`checkpoint=last` gives the numbers of result.json, `best` those of the best evaluation. Where the run evaluated
+averages of its weights, so does this; `weights=raw` takes those that training made. The config may name code
 of this project and of the libraries that models and data come from; `allow` adds packages. Overrides are, for
 example, `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +23,35 @@ except ModuleNotFoundError as missing:
 def main(arguments: list[str]) -> dict[str, float]:
     """Return the metrics of the run's checkpoint, after printing them."""
     own, overrides = program.split_arguments(
-        arguments, {"run": None, "split": "test", "checkpoint": "last", "allow": "experiments"}
+        arguments,
+        {"run": None, "split": "test", "checkpoint": "last", "weights": "evaluated", "allow": "experiments"},
     )
     folder = Path(own["run"])
     cfg = checkpoint.load_trusted_config(folder, overrides, own["allow"].split(","))
-    metrics = evaluate_run(folder, cfg, own["split"], own["checkpoint"])
+    metrics = evaluate_run(folder, cfg, own["split"], own["checkpoint"], own["weights"])
     for name, value in metrics.items():
         print(f"{own['split']}/{name:<12} {value:.4f}")
     return metrics
 
 
-def evaluate_run(folder: Path, cfg: Any, split: str, which: str = "last") -> dict[str, float]:
+def evaluate_run(
+    folder: Path, cfg: Any, split: str, which: str = "last", weights: str = "evaluated"
+) -> dict[str, float]:
     """Build what `cfg` names, load the weights of `folder` and evaluate them."""
     if split not in ("val", "test"):
         raise ConfigError(f"split={split}: it is val or test.")
     if which not in ("last", "best"):
         raise ConfigError(f"checkpoint={which}: it is last or best.")
+    if weights not in ("evaluated", "raw"):
+        raise ConfigError(f"weights={weights}: it is evaluated or raw.")
     process = run.set_up(cfg)
     model = run.build_model(cfg, process)
     path, state = checkpoint.Checkpoints.of_run(folder).find(which, process.device)
     checkpoint.load_model(model, state, path)
-    task = run.build_task(cfg, model, process)
-    return run.evaluate(task, run.load_data(cfg, process).evaluation(split))
+    recompute = weights == "evaluated" and checkpoint.load_evaluated(model, state)
+    task, data = run.build_task(cfg, model, process), run.load_data(cfg, process)
+    with run.recomputed_batch_norm(task, data) if recompute else nullcontext():
+        return run.evaluate(task, data.evaluation(split))
 
 
 if __name__ == "__main__":

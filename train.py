@@ -30,10 +30,11 @@ def main(cfg: Any) -> float:
     ):
 
         def validate(count: int) -> None:
-            with interruption.at_once():
-                metrics = run.evaluate(task, data.evaluation("val"))
-            recorder.evaluation("val", metrics, count)
-            run.write_artifacts(task, course.folder, plan.update_after(count))
+            with run.evaluation_weights(task, optim_wrapper, data):
+                with interruption.at_once():
+                    metrics = run.evaluate(task, data.evaluation("val"))
+                recorder.evaluation("val", metrics, count)
+                run.write_artifacts(task, course.folder, plan.update_after(count))
             schedule.step_on_metrics(metrics)
             saver.keep_if_best(metrics)
 
@@ -52,7 +53,7 @@ def main(cfg: Any) -> float:
             interruption.check()
             if plan.evaluates_after(count):
                 validate(count)
-        with interruption.at_once():
+        with run.evaluation_weights(task, optim_wrapper, data), interruption.at_once():
             metrics = run.evaluate(task, data.evaluation("test"))
         recorder.evaluation("test", metrics, plan.micro_batches)
     return recorder.finish(cfg.seed, course.objective)

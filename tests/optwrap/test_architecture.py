@@ -24,7 +24,7 @@ optim.schedule
 optim.constructors
 optim.amp  optim.wrapper_dict
 optim.wrapper
-optim.window
+optim.averaging  optim.window
 optim.step
 optim.parallel
 optim.assignment  vision

@@ -288,6 +288,22 @@ def test_evaluate_takes_the_best_where_asked(train, capsys):
     assert metrics["loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mixins",
+    ["[adamw,ema]", "[sgd,swa]", "[ema,adamw] optim_wrapper.averaging.batch_norm=average", "schedule_free"],
+)
+def test_what_is_evaluated_are_the_averages_and_evaluate_finds_them(mixins, train):
+    import evaluate
+
+    folder = train(*QUICK, *f"optim_wrapper={mixins}".split(), "schedule=constant")
+    metrics = evaluate.main([f"run={folder}"])
+    assert metrics["accuracy"] == pytest.approx(result(folder)["test/accuracy"])
+    assert metrics["loss"] == pytest.approx(result(folder)["test/loss"], rel=1e-5)
+    raw = evaluate.main([f"run={folder}", "weights=raw"])
+    assert raw["loss"] != metrics["loss"]
+
+
 def test_evaluate_unpickles_nothing_that_a_foreign_config_names_as_text(train, tmp_path):
     import evaluate
     from optwrap.errors import ConfigError

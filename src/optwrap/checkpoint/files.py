@@ -19,6 +19,7 @@ from optwrap.checkpoint.shard_folders import SHARDS, drop_unnamed, folder_of
 from optwrap.checkpoint.shards import put_tensors
 from optwrap.errors import ConfigError
 from optwrap.files import disk_full, flush_folder
+from optwrap.optim.named_state import evaluated_weights, recomputes_batch_norm
 from optwrap.plan.ranks import ALONE, Ranks
 from optwrap.record.folder_writer import FILES
 
@@ -231,6 +232,18 @@ def load_model(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     if problems:
         raise ConfigError("\n".join([f"{path}: the checkpoint does not fit the model.", *problems]))
     load_full_state(model, saved)
+
+
+def load_evaluated(model: nn.Module, state: Mapping[str, Any]) -> bool:
+    """Put what a run evaluates (averages of weights) in place of the model's weights, where that is another.
+
+    Return whether its running statistics are then to be recomputed.
+    """
+    named = state["optim_wrapper"]
+    evaluated = evaluated_weights(named)
+    if evaluated:
+        load_full_state(model, {**state["model"], **evaluated})
+    return recomputes_batch_norm(named)
 
 
 def _shapes(name: str, saved: Any, own: Any) -> str:

@@ -76,6 +76,8 @@ class RunParts:
             wrapper.updates = counters[name]["updates"]
             wrapper.skipped_steps = counters[name]["skipped_steps"]
             wrapper.last_grad_norm = counters[name]["last_grad_norm"]
+            if wrapper.averaging is not None and not wrapper.averaging.updates:  # it was not averaged before
+                wrapper.averaging.start_after(wrapper.updates)
         return [name for name, wrapper in wrappers.items() if new.issuperset(_param_names(wrapper, name))]
 
     def load_schedule(self, state: Mapping[str, Any]) -> None:

@@ -37,6 +37,24 @@ class ClipGradConfig:
 
 
 @dataclass
+class AveragingConfig:
+    """Averages of the weights, evaluated in place of them; off while `kind` is null."""
+
+    kind: str | None = None
+    """`ema` (exponential) or `swa` (equal)."""
+    decay: float = 0.999
+    """Of ema: what an average keeps of itself at an update."""
+    warmup: float = 10.0
+    """Of ema: the n-th average keeps at most (1 + n) / (warmup + n); 0: none."""
+    every: int = 1
+    """Updates from one average to the next."""
+    begin: float = 0.0
+    """The first update that is averaged; below 1, that part of all updates is left out."""
+    batch_norm: str = "copy"
+    """Running statistics in an evaluation: `copy` (training's), `average` or `recompute`."""
+
+
+@dataclass
 class ParamwiseConfig:
     """Factors on the lr and weight decay of single parameters; null leaves them alone."""
 
@@ -94,6 +112,8 @@ class OptimWrapperConfig(metaclass=ABCMeta):  # noqa: B024 -- for __subclasshook
     """How often the task calls update_params for a batch of data: 2, or 0.2 where at every fifth."""
     clip_grad: ClipGradConfig = field(default_factory=ClipGradConfig)
     """Gradient clipping."""
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    """Averages of the weights."""
     constructor: Any = field(default_factory=lambda: _constructor("Default"))
     """What turns (model, this config) into the wrapper; other keys are arguments of a class of your own."""
     paramwise_cfg: ParamwiseConfig = field(default_factory=ParamwiseConfig)

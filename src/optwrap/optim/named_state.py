@@ -11,12 +11,19 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from optwrap.optim.averaging.switched import switches
 from optwrap.optim.constructors.hybrid import optimizers_of
+from optwrap.optim.step.layout import params_of
 from optwrap.optim.step.loading import NOT_OPTIONS
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
 logger = logging.getLogger(__name__)
+
+_REST = ("loss_scaler", "accumulation", "averaging")
+"""What a wrapper's state dict has beside the optimizer's."""
+_OF_EACH_PARAM = {"accumulation": "grads", "averaging": "averages"}
+"""In which of these is a list with something for each parameter, and where."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
     """Return the wrapper's state with the optimizer's keyed by parameter name.
 
     `state` holds each parameter's tensors, `options` its hyperparameters, `optimizers` the class of optimizer of
-    both; `rest` is what the wrapper's own state dict has beside the optimizer's (loss scaler, accumulation).
+    both; `rest` is what the wrapper's own state dict has beside the optimizer's (loss scaler, accumulation,
+    averages), and what an optimizer that switches weights would evaluate.
     An OptimWrapperDict is nested by name.
 
     Raises:
@@ -53,13 +61,42 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
             state["options"][name] = {key: value for key, value in group.items() if key not in NOT_OPTIONS}
             state["optimizers"][name] = type(optimizer).__name__
     own = optim_wrapper.state_dict()
-    state["rest"] = {key: own[key] for key in ("loss_scaler", "accumulation") if key in own}
-    if "accumulation" in state["rest"]:
-        names = [name for optimizer in optimizers_of(optim_wrapper.optimizer) for name, _, _ in _named(optimizer)]
-        accumulation = state["rest"]["accumulation"]
-        grads = dict(zip(names, accumulation["grads"], strict=True))
-        state["rest"]["accumulation"] = {**accumulation, "grads": grads}
+    state["rest"] = {key: own[key] for key in _REST if key in own}
+    names = [name for optimizer in optimizers_of(optim_wrapper.optimizer) for name, _, _ in _named(optimizer)]
+    for part, key in _OF_EACH_PARAM.items():
+        if own.get(part, {}).get(key):
+            by_name = dict(zip(names, own[part][key], strict=True))
+            state["rest"][part] = {**own[part], key: by_name}
+    if switches(optim_wrapper.optimizer):
+        with optim_wrapper.evaluation_weights():
+            params = params_of(optim_wrapper.optimizer)
+            weights = {name: each.detach().clone() for name, each in zip(names, params, strict=True)}
+        state["rest"]["evaluated"] = weights
     return state
+
+
+def evaluated_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return by name what is evaluated in place of the model's own weights and buffers, from named state.
+
+    Names are those in the whole model. Empty where the model's own are evaluated.
+    """
+    parts = {"": state} if "options" in state else {f"{name}.": part for name, part in state.items()}
+    found: dict[str, Tensor] = {}
+    for prefix, part in parts.items():
+        averaging = part["rest"].get("averaging", {})
+        weights = {**part["rest"].get("evaluated", {}), **(averaging.get("averages") or {})}
+        found |= {f"{prefix}{name}": each for name, each in weights.items()} | averaging.get("buffers", {})
+    return found
+
+
+def recomputes_batch_norm(state: Mapping[str, Any]) -> bool:
+    """Whether running statistics are to be those of the weights that are evaluated, from named state."""
+    if "options" not in state:
+        return any(recomputes_batch_norm(each) for each in state.values())
+    averaging = state["rest"].get("averaging", {})
+    return "evaluated" in state["rest"] or (
+        averaging.get("batch_norm") == "recompute" and bool(averaging["averages"])
+    )
 
 
 def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state: Mapping[str, Any]) -> Unmatched:
@@ -81,14 +118,16 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
         raise KeyError(f"The checkpoint has {_wrappers(state)}, this run a single one.")
     own = optim_wrapper.state_dict()
     # The loss scaler goes only where there is one: a run may resume without AMP.
-    rest = {key: value for key, value in state["rest"].items() if key != "loss_scaler" or key in own}
-    loaded = {key: own[key] for key in own if key not in ("loss_scaler", "accumulation")}
+    rest = {
+        key: state["rest"][key] for key in _REST if key in state["rest"] and (key != "loss_scaler" or key in own)
+    }
+    loaded = {key: own[key] for key in own if key not in _REST}
     kinds: dict[str, str] = {}
     for target, optimizer in zip(_targets(loaded), optimizers_of(optim_wrapper.optimizer), strict=True):
         kinds |= dict.fromkeys(_put_shared(target, optimizer, state), type(optimizer).__name__)
-    if "accumulation" in rest:
-        grads = [rest["accumulation"]["grads"].get(name) for name in kinds]
-        rest["accumulation"] = {**rest["accumulation"], "grads": grads}
+    for part, key in _OF_EACH_PARAM.items():
+        if part in rest and rest[part][key]:
+            rest[part] = {**rest[part], key: [rest[part][key].get(name) for name in kinds]}
     optim_wrapper.load_state_dict(loaded | rest)
     unmatched = Unmatched(
         tuple(name for name, kind in kinds.items() if state["optimizers"].get(name) != kind),

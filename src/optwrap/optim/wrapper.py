@@ -1,7 +1,7 @@
 """OptimWrapper: one interface for plain, accumulated and clipped training."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
 from optwrap.optim.assignment.table import Assignment
 from optwrap.optim.assignment.untrained import Untrained
+from optwrap.optim.averaging.average import parse_averaging
+from optwrap.optim.averaging.switched import switched, train
 from optwrap.optim.parallel.sync import ParallelModules, averaged, no_sync, set_fsdp2_sync
 from optwrap.optim.step.clip import parse_clip_grad
 from optwrap.optim.step.direct import zero_grad
@@ -30,6 +32,7 @@ class OptimWrapper(Counters):
         optimizer: any `torch.optim.Optimizer`.
         accumulative_counts: micro-batches that make an update.
         clip_grad: `{max_norm, norm_type=2, error_if_nonfinite=False}`, `{clip_value}` or None.
+        averaging: arguments of `WeightAverage`, whose averages are evaluated in place of the weights, or None.
 
     Steps use the fused kernel where there is one, unless the optimizer is given `fused`, `foreach`, `capturable`
     or `differentiable`, and finish the gradients inside it. Step hooks and a replaced `step` find them finished.
@@ -45,11 +48,16 @@ class OptimWrapper(Counters):
     """
 
     def __init__(
-        self, optimizer: Optimizer, accumulative_counts: int = 1, clip_grad: Mapping[str, Any] | None = None
+        self,
+        optimizer: Optimizer,
+        accumulative_counts: int = 1,
+        clip_grad: Kwargs = None,
+        averaging: Kwargs = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}.")
         self.clip_grad = parse_clip_grad(clip_grad)
+        self.averaging = parse_averaging(averaging)
         self.assignments: list[Assignment] = []  # of each parameter, where a constructor built the wrapper
         self.calls_per_batch = 1.0  # of update_params, for a batch of data: what a run's length is planned by
         self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
@@ -58,6 +66,7 @@ class OptimWrapper(Counters):
         self._steps = StepCounts()
         self._finish = Finish(optimizer, accumulates=accumulative_counts > 1)
         self._finish.check(self.clip_grad)
+        train(optimizer)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -92,7 +101,7 @@ class OptimWrapper(Counters):
             before = self._steps.total
             self.step(**(step_kwargs or {}))
             if self._steps.total == before:  # a subclass's step counts as one too
-                self._steps.count(skipped=False)
+                self._count_step(skipped=False)
             self.zero_grad(**(zero_kwargs or {}))
 
     def scale_loss(self, loss: Tensor, weight: Weight = None) -> Tensor:
@@ -120,7 +129,22 @@ class OptimWrapper(Counters):
         """
         measure = self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
         factor = self._window.finish(self._parallel.all)
-        self._steps.count(self._finish.step(self.clip_grad, factor, measure, kwargs))
+        self._count_step(self._finish.step(self.clip_grad, factor, measure, kwargs))
+
+    def _count_step(self, skipped: bool | Tensor) -> None:
+        self._steps.count(skipped)
+        if self.averaging is not None:
+            self.averaging.step(self._params(), skipped, self._window.counts.updates_planned())
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Evaluate inside: the weights are their averages, or what the optimizer keeps for it; else they stay.
+
+        Afterwards they are what they were, to the bit.
+        """
+        averaging = self.averaging
+        with switched(self.optimizer), averaging.in_place_of(self._params()) if averaging else nullcontext():
+            yield
 
     def compile_step(self, **kwargs: Any) -> None:
         """Compile the optimizer's step, `kwargs` as for torch.compile, instead of using its fused kernel."""
@@ -168,6 +192,8 @@ class OptimWrapper(Counters):
             self.zero_grad()
         self._parallel.look_again(model)
         self._check_parallel()
+        if self.averaging is not None:
+            self.averaging.see(model, self._params())
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -192,6 +218,8 @@ class OptimWrapper(Counters):
             raise ValueError("Save a data-parallel run after an update (should_update()), not inside a window.")
         self._parallel.look_for_untrained()
         state = self.optimizer.state_dict()
+        if self.averaging is not None:
+            state["averaging"] = self.averaging.state_dict()
         if self._window.counts.held:
             state["accumulation"] = self._window.state_dict(self._params(), self._scale())
         return state
@@ -203,8 +231,11 @@ class OptimWrapper(Counters):
             ValueError: parameters, param groups or the class of optimizer are others; nothing is loaded then.
         """
         state = dict(state_dict)
-        accumulation = state.pop("accumulation", None)
+        accumulation, averaging = state.pop("accumulation", None), state.pop("averaging", None)
         self._finish.kernel.load_state_dict(state)
+        if self.averaging is not None and averaging is not None:
+            averages = averaging["averages"] and in_own_order(self.optimizer, state, averaging["averages"])
+            self.averaging.load_state_dict({**averaging, "averages": averages}, self._params())
         if accumulation is not None:
             accumulation = {**accumulation, "grads": in_own_order(self.optimizer, state, accumulation["grads"])}
             self._window.load_state_dict(accumulation, self._params(), self._scale())

@@ -1,6 +1,7 @@
 """OptimWrapperDict: the wrappers of a model with several optimizers, such as a GAN."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 from torch import nn
@@ -66,6 +67,14 @@ class OptimWrapperDict(Mapping[str, OptimWrapper]):
         """Call it on every wrapper: each counts its own micro-batches."""
         for wrapper in self.values():
             wrapper.initialize_count_status(model, init_counts, max_counts)
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Evaluate inside: every wrapper's weights are those to evaluate."""
+        with ExitStack() as stack:
+            for wrapper in self.values():
+                stack.enter_context(wrapper.evaluation_weights())
+            yield
 
     def get_lr(self) -> dict[str, list[float]]:
         """Return `{'<name>.lr': [...], ...}`, one entry a param group."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from optwrap.checkpoint import files as checkpoint
+from optwrap.optim.named_state import evaluated_weights
 from tests.optwrap import forking
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -58,7 +59,10 @@ def _start(rank: int, size: int, jobs: Path, errors: Path) -> "subprocess.Popen[
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.load(folder / "checkpoint.pt", torch.device("cpu"))["model"]
+    """Return the weights, and as `evaluated.NAME` those that are evaluated, where they are others."""
+    state = checkpoint.load(folder / "checkpoint.pt", torch.device("cpu"))
+    evaluated = evaluated_weights(state["optim_wrapper"])
+    return state["model"] | {f"evaluated.{name}": value for name, value in evaluated.items()}
 
 
 def result(folder: Path) -> dict[str, float]:

@@ -16,6 +16,8 @@ MIXINS = {
     "sgd": ["optim_wrapper=sgd", "optim_wrapper.optimizer.lr=0.2"],
     "clipped": ["optim_wrapper=[adamw,clip]", "optim_wrapper.clip_grad.max_norm=0.1", EPS],
     "paramwise": ["optim_wrapper=[sgd,no_norm_decay,clip]", "optim_wrapper.clip_grad.norm_type=1"],
+    "ema": ["optim_wrapper=[adamw,ema,clip]", EPS],
+    "schedule-free": ["optim_wrapper=schedule_free", EPS],
     "by value": ["optim_wrapper=[sgd,clip_value]", "optim_wrapper.clip_grad.clip_value=0.001"],
     "layer decay": ["optim_wrapper=[adamw,layer_decay]", EPS],
     "weighted": ["optim_wrapper=[sgd,clip]", "task._target_=tests.optwrap.distributed.tasks.WeightedTask"],

@@ -1,6 +1,6 @@
 """Kill training runs with SIGKILL at random points, resume them, and compare with the uninterrupted run.
 
-    python tests/optwrap/resume/kill_and_resume.py [points=30] [seed=0] [configurations=plain,amp_accum_clip,gan]
+    python tests/optwrap/resume/kill_and_resume.py [points=30] [seed=0] [configurations=plain,ema,...]
 
 Prints a line a point; exit code 1 where one run is not identical. Half of the runs load their data with two
 workers, half in the training process; half are resumed by their folder, half by resume=auto. Every run is a
@@ -28,6 +28,7 @@ CONFIGURATIONS = {
         *("optim_wrapper=amp_accum_clip", "optim_wrapper.loss_scale={init_scale: 1024, growth_interval: 8}"),
         *("schedule=one_cycle", "epochs=8", "checkpoint.every=5", "eval_every=12", "log_every=4"),
     ],
+    "ema": ["optim_wrapper=[adamw,ema,amp,accum2,clip]", "epochs=8", "checkpoint.every=5", "eval_every=12"],
     "gan": ["experiment=quick/gan", "task.classifier_epochs=1", "max_updates=60", "checkpoint.every=7"],
 }
 COMMON = ["device=cpu", "deterministic=true"]

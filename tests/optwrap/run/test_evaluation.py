@@ -1,10 +1,13 @@
+import copy
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 from torchmetrics import MeanMetric, MetricCollection
 
-from optwrap.run.evaluation import evaluate, write_artifacts
+from optwrap.run.evaluation import BATCHES, evaluate, recomputed_batch_norm, write_artifacts
 
 
 class Task:
@@ -37,3 +40,32 @@ def test_a_task_may_leave_files_of_its_own(tmp_path):
     write_artifacts(task, tmp_path, 7)
     write_artifacts(Task(), tmp_path, 8)
     assert [path.name for path in tmp_path.iterdir()] == ["7.txt"]
+
+
+class Norms(nn.Module):
+    """A model whose second norm no batch comes through."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+        self.unused.running_mean.fill_(7.0)
+
+    def forward(self, batch):
+        return self.used(batch)
+
+
+@pytest.mark.parametrize("count", [3, BATCHES + 5])
+def test_recomputed_statistics_are_those_of_torch_and_go_again(count):
+    model, batches = Norms(), [torch.randn(4, 3) for _ in range(count)]
+    task = SimpleNamespace(model=model, metrics=MetricCollection({"loss": MeanMetric()}), eval_step=model)
+    data = SimpleNamespace(
+        training=lambda first, last: batches[first:last], order=SimpleNamespace(per_epoch=len(batches))
+    )
+    before, expected = copy.deepcopy(model.state_dict()), copy.deepcopy(model)
+    update_bn(batches[:BATCHES], expected)
+    with recomputed_batch_norm(task, data):
+        assert model.training
+        torch.testing.assert_close(model.used.state_dict(), expected.used.state_dict())
+        assert model.unused.running_mean.tolist() == [7.0] * 3
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert model.used.momentum == 0.1

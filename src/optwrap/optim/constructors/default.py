@@ -19,6 +19,7 @@ from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules
 from optwrap.optim.assignment.rules import assign
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.assignment.type_matches import check_types
+from optwrap.optim.averaging.average import WeightAverage, parse_averaging
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict, named_wrappers
 
@@ -126,6 +127,7 @@ class DefaultOptimWrapperConstructor:
     ) -> None:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = _optimizer_cfg(self.optim_wrapper_cfg.pop("optimizer", None))
+        self.averaging = _averaging(self.optim_wrapper_cfg.pop("averaging", None))
         self.paramwise_cfg = dict(paramwise_cfg or {})
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -165,10 +167,20 @@ class DefaultOptimWrapperConstructor:
             target = cfg["_target_"] = locate(str(target), "optim_wrapper._target_")
         _check_wrapper_arguments(target, [name for name in cfg if not name.startswith("_")])
         try:
-            return build(cfg, "optim_wrapper", optimizer)
+            wrapper = build(cfg, "optim_wrapper", optimizer)
         except ConfigError as error:  # a wrapper names its arguments only, `clip_grad.max_norm`
             text = str(error)
             raise ConfigError(text if text.startswith("optim_wrapper") else f"optim_wrapper.{text}") from error
+        if self.averaging is not None:  # not an argument, so that a wrapper of one's own need not know of it
+            wrapper.averaging = self.averaging
+        return wrapper
+
+
+def _averaging(config: Any) -> WeightAverage | None:
+    try:
+        return parse_averaging(None if config is None else plain(config, "optim_wrapper.averaging"))
+    except ConfigError as error:
+        raise ConfigError(f"optim_wrapper.{error}") from error
 
 
 def build_optimizer(cfg: Mapping[str, Any], key: str, groups: list[dict[str, Any]]) -> Optimizer:

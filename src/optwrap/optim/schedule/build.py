@@ -1,5 +1,6 @@
 """From a schedule's config to the schedule of a wrapper, or of several."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,11 +9,14 @@ import torch
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import plain
+from optwrap.optim.averaging.switched import switches
 from optwrap.optim.schedule.factories import UNSET, is_plateau, parts_of, scheduler_factory
 from optwrap.optim.schedule.schedule import Schedule, ScheduleDict
 from optwrap.optim.window.counts import calls_in
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ def build_schedule(
 def _schedule(
     optim_wrapper: OptimWrapper, entries: Mapping[str, Any], key: str, micro_batches: int, metrics: Metrics
 ) -> Schedule:
+    if "lr" in entries and switches(optim_wrapper.optimizer):
+        name = type(optim_wrapper.optimizer).__name__
+        logger.warning("%s.lr: %s averages its weights in place of a schedule. Take schedule=constant.", key, name)
     counts = optim_wrapper.max_counts or calls_in(micro_batches, optim_wrapper.calls_per_batch)
     total_updates = -(-counts // optim_wrapper.accumulative_counts)
     factories, followed = {}, {}

@@ -74,6 +74,10 @@ class MicroBatches:
         """Whether a window ends after `count` micro-batches."""
         return count % self.accumulative_counts == 0 or count == self.maximum
 
+    def updates_planned(self) -> int | None:
+        """Return the updates of the whole run, where its length is known."""
+        return None if self.maximum is None else math.ceil(self.maximum / self.accumulative_counts)
+
     def window_length(self) -> int:
         """Return how many micro-batches the next one's update is made of; ValueError if there is no next one."""
         self.check_room()
