@@ -43,7 +43,7 @@ def main(cfg: Any) -> float:
             validate(start)
         batches = data.training(plan.data_after(start), plan.data_after(plan.micro_batches))
         for count, batch in enumerate(batches, start=start + 1):
-            stats = task.train_step(batch, optim_wrapper)
+            stats = run.train_step(task, batch, optim_wrapper)
             saver.step(stats, count)
             recorder.train_step(stats, run.batch_size(batch), count)  # with the lr that the update was made with
             schedule.step()

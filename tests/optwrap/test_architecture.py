@@ -19,15 +19,16 @@ program
 record
 plan
 optim.__init__
-optim.named_state
+optim.named_state  optim.two_passes
 optim.schedule
 optim.constructors
 optim.amp  optim.wrapper_dict
 optim.wrapper
-optim.averaging  optim.window
+optim.readings
+optim.averaging  optim.perturbation  optim.window
 optim.step
 optim.parallel
-optim.assignment  vision
+optim.assignment  vision  plan.random_state
 sweep.driver
 sweep.callback  sweep.asked
 sweep.failures

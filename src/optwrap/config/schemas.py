@@ -55,6 +55,16 @@ class AveragingConfig:
 
 
 @dataclass
+class SamConfig:
+    """Sharpness-aware minimisation: two passes over each micro-batch; off while `rho` is null."""
+
+    rho: float | None = None
+    """How far the weights are moved between the passes."""
+    adaptive: bool = False
+    """In proportion to the size of each weight."""
+
+
+@dataclass
 class ParamwiseConfig:
     """Factors on the lr and weight decay of single parameters; null leaves them alone."""
 
@@ -114,6 +124,8 @@ class OptimWrapperConfig(metaclass=ABCMeta):  # noqa: B024 -- for __subclasshook
     """Gradient clipping."""
     averaging: AveragingConfig = field(default_factory=AveragingConfig)
     """Averages of the weights."""
+    sam: SamConfig = field(default_factory=SamConfig)
+    """Sharpness-aware minimisation."""
     constructor: Any = field(default_factory=lambda: _constructor("Default"))
     """What turns (model, this config) into the wrapper; other keys are arguments of a class of your own."""
     paramwise_cfg: ParamwiseConfig = field(default_factory=ParamwiseConfig)

@@ -15,6 +15,7 @@ from optwrap.optim.schedule.build import Metrics, build_schedule
 from optwrap.optim.schedule.schedule import Schedule, ScheduleDict
 from optwrap.optim.schedule.schedulers import multi_step, warmup_cosine
 from optwrap.optim.step.clip import ClipNorm, ClipValue
+from optwrap.optim.two_passes import in_passes
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
@@ -40,6 +41,7 @@ __all__ = [
     "build_schedule",
     "format_table",
     "frozen",
+    "in_passes",
     "load_named_options",
     "load_named_state_dict",
     "multi_step",

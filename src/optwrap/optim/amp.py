@@ -31,7 +31,7 @@ class AmpOptimWrapper(OptimWrapper):
         dtype: compute dtype, float16 or bfloat16 (string or torch.dtype); None: autocast's for the device.
         device_type: 'cuda', 'cpu', ...; None: that of the optimizer's parameters.
         cache_enabled: whether autocast caches cast weights.
-        averaging: as for OptimWrapper.
+        averaging, sam: as for OptimWrapper.
 
     A step whose scaled gradients overflowed is dropped and counted in `skipped_steps`. With a fused kernel that is
     decided on the device, and the host learns of it a few steps later.
@@ -48,8 +48,9 @@ class AmpOptimWrapper(OptimWrapper):
         device_type: str | None = None,
         cache_enabled: bool = True,
         averaging: Mapping[str, Any] | None = None,
+        sam: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(optimizer, accumulative_counts, clip_grad, averaging)
+        super().__init__(optimizer, accumulative_counts, clip_grad, averaging, sam)
         self.device_type = device_type or self._params()[0].device.type
         _check_autocast(self.device_type)
         self.dtype = _parse_dtype(dtype) or torch.get_autocast_dtype(self.device_type)

@@ -7,25 +7,26 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
 from optwrap.optim.assignment.table import Assignment
 from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.averaging.average import parse_averaging
 from optwrap.optim.averaging.switched import switched, train
 from optwrap.optim.parallel.sync import ParallelModules, averaged, no_sync, set_fsdp2_sync
+from optwrap.optim.perturbation.passes import Passes, climb, role_of_call
+from optwrap.optim.perturbation.sam import parse_sam
+from optwrap.optim.readings import Readings
 from optwrap.optim.step.clip import parse_clip_grad
 from optwrap.optim.step.direct import zero_grad
 from optwrap.optim.step.finish import Finish
 from optwrap.optim.step.layout import params_of
 from optwrap.optim.step.loading import in_own_order
 from optwrap.optim.window.accumulation import AccumulationWindow, Weight
-from optwrap.optim.window.counters import Counters
 from optwrap.optim.window.counts import StepCounts
 
 Kwargs = Mapping[str, Any] | None
 
 
-class OptimWrapper(Counters):
+class OptimWrapper(Readings):
     """An optimizer with gradient accumulation and clipping behind `update_params(loss)`.
 
     Args:
@@ -33,6 +34,7 @@ class OptimWrapper(Counters):
         accumulative_counts: micro-batches that make an update.
         clip_grad: `{max_norm, norm_type=2, error_if_nonfinite=False}`, `{clip_value}` or None.
         averaging: arguments of `WeightAverage`, whose averages are evaluated in place of the weights, or None.
+        sam: `{rho, adaptive=False}`, the arguments of `Sam`, or None; a training step then goes `in_passes`.
 
     Steps use the fused kernel where there is one, unless the optimizer is given `fused`, `foreach`, `capturable`
     or `differentiable`, and finish the gradients inside it. Step hooks and a replaced `step` find them finished.
@@ -53,11 +55,13 @@ class OptimWrapper(Counters):
         accumulative_counts: int = 1,
         clip_grad: Kwargs = None,
         averaging: Kwargs = None,
+        sam: Kwargs = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}.")
         self.clip_grad = parse_clip_grad(clip_grad)
-        self.averaging = parse_averaging(averaging)
+        self.averaging, self.sam = parse_averaging(averaging), parse_sam(sam)
+        self.passes: Passes | None = None  # of the training step that is being made
         self.assignments: list[Assignment] = []  # of each parameter, where a constructor built the wrapper
         self.calls_per_batch = 1.0  # of update_params, for a batch of data: what a run's length is planned by
         self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
@@ -67,20 +71,6 @@ class OptimWrapper(Counters):
         self._finish = Finish(optimizer, accumulates=accumulative_counts > 1)
         self._finish.check(self.clip_grad)
         train(optimizer)
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer."""
-        return self._finish.kernel.optimizer
-
-    @property
-    def last_grad_norm(self) -> Tensor | None:
-        """Total norm before the latest clipping by norm: a scalar tensor, left on its device."""
-        return self._finish.norm
-
-    @last_grad_norm.setter
-    def last_grad_norm(self, norm: Tensor | None) -> None:
-        self._finish.norm = norm
 
     def update_params(
         self, loss: Tensor, step_kwargs: Kwargs = None, zero_kwargs: Kwargs = None, *, weight: Weight = None
@@ -96,13 +86,25 @@ class OptimWrapper(Counters):
         Raises:
             ValueError: the count passes `max_counts`, or some micro-batches of a window have a weight.
         """
-        self.backward(self.scale_loss(loss, weight))
+        if (role := role_of_call(self.passes, self.sam)) != "update":
+            if role == "climb":
+                self._climb(loss)
+            return
+        self.backward(self.scale_loss(loss if self.sam is None else self.sam.checked(loss), weight))
+        if self.sam is not None:
+            self.sam.go_back()
         if self.should_update():
             before = self._steps.total
             self.step(**(step_kwargs or {}))
             if self._steps.total == before:  # a subclass's step counts as one too
                 self._count_step(skipped=False)
             self.zero_grad(**(zero_kwargs or {}))
+
+    def _climb(self, loss: Tensor) -> None:
+        assert self.sam is not None
+        scaling = self._finish.scaling
+        with no_sync(self._parallel.all or ()):
+            climb(self.sam, self._params(), loss if scaling is None else scaling.scaler.scale(loss))
 
     def scale_loss(self, loss: Tensor, weight: Weight = None) -> Tensor:
         """Return the normalised loss: divided by the length of its window, or weighted by its items."""
@@ -166,7 +168,8 @@ class OptimWrapper(Counters):
             return nullcontext()
         self._check_parallel()
         set_fsdp2_sync(modules, sync := self.should_sync())
-        return no_sync(() if sync else modules)
+        climbs = self.sam is not None and not self.sam.has_climbed
+        return no_sync(() if sync and not climbs else modules)
 
     def train_beside(self, untrained: Untrained) -> None:
         """Let `untrained` decide which parameters of a model nobody trains: it knows of other wrappers' too."""
@@ -194,19 +197,6 @@ class OptimWrapper(Counters):
         self._check_parallel()
         if self.averaging is not None:
             self.averaging.see(model, self._params())
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The optimizer's own param groups."""
-        return self.optimizer.param_groups
-
-    def get_lr(self) -> dict[str, list[float]]:
-        """Return `{'lr': [...]}`, one entry a param group."""
-        return {"lr": [lr_of(group) for group in self.param_groups]}
-
-    def get_momentum(self) -> dict[str, list[float]]:
-        """Return `{'momentum': [...]}`, one entry a param group; Adam's is beta1, none is 0."""
-        return {"momentum": [momentum_of(group) for group in self.param_groups]}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's own state dict; inside a window, `accumulation` adds what it holds so far.
@@ -251,3 +241,5 @@ class OptimWrapper(Counters):
 
     def _check_parallel(self) -> None:
         self._parallel.check(self.accumulative_counts, self.clip_grad is not None, self._params)
+        if self.sam is not None:
+            self._parallel.check_sam(self.accumulative_counts)

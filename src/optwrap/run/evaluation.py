@@ -1,7 +1,8 @@
-"""Evaluate a task on a data set."""
+"""A step of training on a batch, and an evaluation on a data set, of a task."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from optwrap.optim import OptimWrapper, OptimWrapperDict
+from optwrap.optim import OptimWrapper, OptimWrapperDict, in_passes
 from optwrap.optim.averaging.switched import recomputes_batch_norm
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.ranks import Ranks
@@ -19,6 +20,13 @@ from optwrap.run.loaders import Loaders
 BATCHES = 50
 """Batches of training data, at most, that running statistics are recomputed on: as many as the authors of
 schedule-free optimizers advise."""
+
+
+def train_step(
+    task: Any, batch: Any, optim_wrapper: OptimWrapper | OptimWrapperDict
+) -> Mapping[str, torch.Tensor]:
+    """Let the task train on a batch, as often as its wrappers need; return its numbers, on their device."""
+    return in_passes(task.model, optim_wrapper, partial(task.train_step, batch, optim_wrapper))
 
 
 def evaluate(task: Any, batches: Iterable[Any]) -> dict[str, float]:

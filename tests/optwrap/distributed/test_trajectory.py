@@ -31,6 +31,10 @@ MIXINS = {
         ),
     ],
 }
+SAM = {
+    "climbing alone": ["optim_wrapper=[adamw,sam,clip]", "optim_wrapper.sam.rho=0.5", EPS],
+    "climbing together": ["optim_wrapper=[adamw,asam,clip]", EPS],
+}
 BATCH = 32
 STRATEGIES = {
     "ddp": ["strategy=ddp"],
@@ -43,7 +47,8 @@ PLACES = [(how, size) for how in STRATEGIES for size in (1, 2, 4) if how != "hyb
 def command(name: str, folder: Path, *overrides: str, batch: int = BATCH, counts: int = 2) -> list[str]:
     wrappers = ["generator.", "discriminator."] if name == "gan" else [""]
     windows = [f"optim_wrapper.{wrapper}accumulative_counts={counts}" for wrapper in wrappers]
-    return [*SMALL, *MIXINS[name], *windows, f"batch_size={batch}", f"hydra.run.dir={folder}", *overrides]
+    windows = windows if name != "climbing together" else []
+    return [*SMALL, *(MIXINS | SAM)[name], *windows, f"batch_size={batch}", f"hydra.run.dir={folder}", *overrides]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,9 @@ def trained(tmp_path_factory, ranks):
                 command(each, base / f"{each}-{how}-{size}", *STRATEGIES[how])
                 for each in names
                 for how, ranks_of_it in PLACES
-                if ranks_of_it == size and not (base / f"{each}-{how}-{size}").exists()
+                if ranks_of_it == size
+                and (each in MIXINS or how == strategy)
+                and not (base / f"{each}-{how}-{size}").exists()
             ]
             ranks(size, jobs, base)
         return weights(folder)
@@ -98,6 +105,18 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_ranks_that_share_a_batch_train_as_one_rank_does(strategy, trained, alone):
     check("weighted", 2, trained("weighted", strategy, 2, ["weighted"]), alone)
+
+
+@pytest.mark.slow
+def test_replicas_climb_each_by_itself_as_micro_batches_do(trained, alone):
+    found = trained("climbing alone", "ddp", 2, ["climbing alone"])
+    torch.testing.assert_close(found, alone("climbing alone", 2), rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_shards_climb_together(trained, alone):
+    found = trained("climbing together", "fsdp2", 2, ["climbing together"])
+    torch.testing.assert_close(found, alone("climbing together", 1), rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.slow

@@ -1,10 +1,14 @@
 """Walk a model: each parameter once, with its plain name, its owner and the owner's parent."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
+
+from optwrap.errors import ConfigError
 
 # Modules that wrap another one and put this attribute's name into every parameter name.
 _TRANSPARENT_ATTRIBUTES = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
@@ -82,6 +86,21 @@ def _visit(place: _Place, places: list[_Place]) -> None:
         else:
             child_place = (child, f"{prefix}{attribute}.", child, owner, None)
         _visit(child_place, places)
+
+
+def check_trainable(params: Sequence[NamedParam]) -> list[NamedParam]:
+    """Return the trainable parameters.
+
+    Raises:
+        ConfigError: there are none, or a lazy module has no shape yet.
+    """
+    trainable = [param for param in params if param.tensor.requires_grad]
+    if not trainable:
+        raise ConfigError("The model has no trainable parameter: every requires_grad is False.")
+    lazy = [param.name for param in trainable if is_lazy(param.tensor)]
+    if lazy:
+        raise ConfigError(f"Parameter {lazy[0]!r} has no shape yet: run one batch through the lazy model first.")
+    return trainable
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.averaging.buffers import buffers_beside
 from optwrap.optim.parallel.sharded_state import placed_as
+from optwrap.optim.parallel.sharding import shards_of
 
 KINDS = ("ema", "swa")
 BATCH_NORM = ("copy", "average", "recompute")
@@ -143,7 +143,7 @@ class WeightAverage:
                 values.append(self._own_buffers[name])
             else:
                 average.copy_(self._own_buffers[name])
-        return [_local(each) for each in averages], [_local(each) for each in values]
+        return shards_of(averages), shards_of(values)
 
     @contextmanager
     def in_place_of(self, params: list[Tensor]) -> Iterator[None]:
@@ -219,10 +219,6 @@ def _check(**fields: Any) -> None:
 def _wide(tensor: Tensor) -> Tensor:
     """Return the tensor in a dtype in which small steps are not lost."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _copy(own: Tensor, saved: Tensor | None = None) -> Tensor:

@@ -7,19 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import argument_names, build, locate, partial, plain
 from optwrap.optim.amp import AmpOptimWrapper
 from optwrap.optim.assignment.hyperparameters import momentum_of
-from optwrap.optim.assignment.params import NamedParam, walk
+from optwrap.optim.assignment.params import check_trainable, walk
 from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules
 from optwrap.optim.assignment.rules import assign
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.assignment.type_matches import check_types
-from optwrap.optim.averaging.average import WeightAverage, parse_averaging
+from optwrap.optim.averaging.average import parse_averaging
+from optwrap.optim.perturbation.sam import parse_sam
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict, named_wrappers
 
@@ -127,7 +127,8 @@ class DefaultOptimWrapperConstructor:
     ) -> None:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = _optimizer_cfg(self.optim_wrapper_cfg.pop("optimizer", None))
-        self.averaging = _averaging(self.optim_wrapper_cfg.pop("averaging", None))
+        self.averaging = _part(parse_averaging, self.optim_wrapper_cfg.pop("averaging", None), "averaging")
+        self.sam = _part(parse_sam, self.optim_wrapper_cfg.pop("sam", None), "sam")
         self.paramwise_cfg = dict(paramwise_cfg or {})
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -171,14 +172,15 @@ class DefaultOptimWrapperConstructor:
         except ConfigError as error:  # a wrapper names its arguments only, `clip_grad.max_norm`
             text = str(error)
             raise ConfigError(text if text.startswith("optim_wrapper") else f"optim_wrapper.{text}") from error
-        if self.averaging is not None:  # not an argument, so that a wrapper of one's own need not know of it
-            wrapper.averaging = self.averaging
+        # Not arguments, so that a wrapper of one's own need not know of them.
+        wrapper.averaging = self.averaging or wrapper.averaging
+        wrapper.sam = self.sam or wrapper.sam
         return wrapper
 
 
-def _averaging(config: Any) -> WeightAverage | None:
+def _part(parse: Callable[[Any], Any], config: Any, name: str) -> Any:
     try:
-        return parse_averaging(None if config is None else plain(config, "optim_wrapper.averaging"))
+        return parse(None if config is None else plain(config, f"optim_wrapper.{name}"))
     except ConfigError as error:
         raise ConfigError(f"optim_wrapper.{error}") from error
 
@@ -218,21 +220,6 @@ def _optimizer_cfg(cfg: Any) -> dict[str, Any]:
             "optim_wrapper=[sgd,amp], or name its class: optim_wrapper.optimizer._target_=torch.optim.SGD."
         )
     return cfg
-
-
-def check_trainable(params: Sequence[NamedParam]) -> list[NamedParam]:
-    """Return the trainable parameters.
-
-    Raises:
-        ConfigError: there are none, or a lazy module has no shape yet.
-    """
-    trainable = [param for param in params if param.tensor.requires_grad]
-    if not trainable:
-        raise ConfigError("The model has no trainable parameter: every requires_grad is False.")
-    lazy = [param.name for param in trainable if is_lazy(param.tensor)]
-    if lazy:
-        raise ConfigError(f"Parameter {lazy[0]!r} has no shape yet: run one batch through the lazy model first.")
-    return trainable
 
 
 def _check_wrapper_arguments(target: Any, given: Sequence[str]) -> None:

@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import plain
 from optwrap.optim.assignment.head import embedding_weights, head_layers
-from optwrap.optim.assignment.params import NamedParam, walk
+from optwrap.optim.assignment.params import NamedParam, check_trainable, walk
 from optwrap.optim.assignment.paramwise import ParamwiseRules
 from optwrap.optim.assignment.rules import assign, check_matches
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.assignment.type_matches import check_types
-from optwrap.optim.constructors.default import DefaultOptimWrapperConstructor, build_optimizer, check_trainable
+from optwrap.optim.constructors.default import DefaultOptimWrapperConstructor, build_optimizer
 from optwrap.optim.step.fused import FusedKernel
 from optwrap.optim.wrapper import OptimWrapper
 

@@ -57,6 +57,15 @@ class ParallelModules:
         fsdp1 = [module for module in self.all or () if isinstance(module, FullyShardedDataParallel)]
         return any(module.sharding_strategy != ShardingStrategy.NO_SHARD for module in fsdp1)
 
+    def check_sam(self, accumulative_counts: int) -> None:
+        """Raise ConfigError where a first pass without averaging would get into the gradients of the second."""
+        sharded = [each for each in self.all or () if isinstance(each, FSDPModule)]
+        if self.sharded_by_fsdp1 or (sharded and accumulative_counts > 1):
+            raise ConfigError(
+                "sam: sharded gradients are held in one place until they are averaged, where those of the first "
+                "pass would stay. Under fsdp2 take accumulative_counts=1, or strategy=ddp."
+            )
+
     def check(self, accumulative_counts: int, clips: bool, params: Callable[[], Sequence[Tensor]]) -> None:
         """Raise ConfigError where an update of `accumulative_counts` micro-batches on `params` would go wrong."""
         modules = self.all or ()

@@ -1,14 +1,49 @@
-"""What a wrapper has counted, as its users read it."""
+"""What users read of a wrapper: its optimizer, hyperparameters and counters."""
 
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
+from optwrap.optim.step.finish import Finish
 from optwrap.optim.window.accumulation import AccumulationWindow
 from optwrap.optim.window.counts import StepCounts
 
 
-class Counters:
-    """Micro-batches, updates and skipped steps of a wrapper."""
+class Readings:
+    """A wrapper's optimizer and hyperparameters, its micro-batches, updates and skipped steps."""
 
+    _finish: Finish
     _window: AccumulationWindow
     _steps: StepCounts
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        return self._finish.kernel.optimizer
+
+    @property
+    def last_grad_norm(self) -> Tensor | None:
+        """Total norm before the latest clipping by norm: a scalar tensor, left on its device."""
+        return self._finish.norm
+
+    @last_grad_norm.setter
+    def last_grad_norm(self, norm: Tensor | None) -> None:
+        self._finish.norm = norm
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's own param groups."""
+        return self.optimizer.param_groups
+
+    def get_lr(self) -> dict[str, list[float]]:
+        """Return `{'lr': [...]}`, one entry a param group."""
+        return {"lr": [lr_of(group) for group in self.param_groups]}
+
+    def get_momentum(self) -> dict[str, list[float]]:
+        """Return `{'momentum': [...]}`, one entry a param group; Adam's is beta1, none is 0."""
+        return {"momentum": [momentum_of(group) for group in self.param_groups]}
 
     @property
     def accumulative_counts(self) -> int:
