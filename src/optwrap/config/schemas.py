@@ -7,7 +7,7 @@ from abc import ABCMeta
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import II, MISSING, DictConfig, OmegaConf
 
 
 def _open_mapping(**content: Any) -> Any:
@@ -52,6 +52,18 @@ class AveragingConfig:
     """The first update that is averaged; below 1, that part of all updates is left out."""
     batch_norm: str = "copy"
     """Running statistics in an evaluation: `copy` (training's), `average` or `recompute`."""
+
+
+@dataclass
+class AutoScaleConfig:
+    """An lr that follows the number of samples in an update; off while `base_batch_size` is null."""
+
+    base_batch_size: int | None = None
+    """Samples of an update that the lr is right for."""
+    batch_size: int | None = II("batch_size")
+    """Samples of a micro-batch, over all processes."""
+    rule: str | None = None
+    """`linear` or `sqrt`; null: the root for Adam and the like, else linear."""
 
 
 @dataclass
@@ -126,6 +138,10 @@ class OptimWrapperConfig(metaclass=ABCMeta):  # noqa: B024 -- for __subclasshook
     """Averages of the weights."""
     sam: SamConfig = field(default_factory=SamConfig)
     """Sharpness-aware minimisation."""
+    freeze: dict[str, Any] = field(default_factory=_open_mapping)
+    """Part of a parameter name -> updates for which it is frozen, part of the run, {epochs: n} or null: always."""
+    auto_scale_lr: AutoScaleConfig = field(default_factory=AutoScaleConfig)
+    """The lr follows the samples of an update."""
     constructor: Any = field(default_factory=lambda: _constructor("Default"))
     """What turns (model, this config) into the wrapper; other keys are arguments of a class of your own."""
     paramwise_cfg: ParamwiseConfig = field(default_factory=ParamwiseConfig)

@@ -16,7 +16,8 @@ def register() -> None:
 
     - `schema/train`: the top-level keys;
     - `schema/wrapper/OptimWrapper` or `MultiOptimWrapper`: the wrapper, which stands below the mixins;
-    - `schema/amp/AmpOptimWrapper`, `schema/hybrid/...`, `schema/paramwise/...`: what mixins add to it;
+    - `schema/amp/AmpOptimWrapper`, `schema/hybrid/...`, `schema/paramwise/...`, `schema/averaging/...`,
+      `schema/sam/...`: what mixins add to it;
     - `schema/constructor/...`: what builds it. A schema group may appear only once in a defaults list, which
       is what makes two optimizers, or two constructors, an error;
     - `schema/optimizer/SGD`, `schema/scheduler/StepLR`, ...: the arguments of each class of torch;
@@ -47,9 +48,24 @@ def _schemas() -> Iterator[tuple[str, str, Any]]:
     yield "amp", "AmpOptimWrapper", schemas.addition(schemas.AmpOptimWrapperConfig)
     yield "hybrid", "HybridOptimWrapper", schemas.addition(schemas.HybridOptimWrapperConfig)
     yield "paramwise", "LayerDecay", schemas.addition(schemas.LayerDecayParamwiseConfig)
+    # Mounted once at most, so that two averages, or two kinds of SAM, are an error.
+    for kind in ("ema", "swa"):
+        yield "averaging", kind, {"kind": kind}
+    for kind in ("sam", "asam"):
+        yield "sam", kind, {"adaptive": kind == "asam"}
+    for name, arguments in _SCHEDULE_FREE.items():
+        common = {"weight_decay": 0.0, "warmup_steps": 0, "r": 0.0, "weight_lr_power": 2.0}
+        yield "optimizer", name, {"_target_": f"schedulefree.{name}", **arguments, **common}
     for name in ("LayerDecay", "Hybrid", "Multi"):
         target = f"optwrap.optim.{name}OptimWrapperConstructor"
         yield "constructor", name, {"_target_": target}
+
+
+_SCHEDULE_FREE: dict[str, dict[str, Any]] = {
+    "AdamWScheduleFree": {"lr": 0.0025, "betas": [0.9, 0.999], "eps": 1e-8},
+    "SGDScheduleFree": {"lr": 1.0, "momentum": 0.9},
+}
+"""The optimizers of the package schedulefree, which may not be there, and their arguments."""
 
 
 class _SharedGroup(dict[str, Any]):

@@ -86,7 +86,7 @@ class AmpOptimWrapper(OptimWrapper):
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Differentiate the scaled loss and count one micro-batch."""
-        super().backward(loss if self.loss_scaler is None else self.loss_scaler.scale(loss), **kwargs)
+        super().backward(self._finish.scaled(loss), **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return OptimWrapper's state dict and, with loss scaling, `loss_scaler`."""

@@ -12,6 +12,7 @@ from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.averaging.average import parse_averaging
 from optwrap.optim.averaging.switched import switched, train
 from optwrap.optim.parallel.sync import ParallelModules, averaged, no_sync, set_fsdp2_sync
+from optwrap.optim.parallel.thawing import Freezer
 from optwrap.optim.perturbation.passes import Passes, climb, role_of_call
 from optwrap.optim.perturbation.sam import parse_sam
 from optwrap.optim.readings import Readings
@@ -62,6 +63,7 @@ class OptimWrapper(Readings):
         self.clip_grad = parse_clip_grad(clip_grad)
         self.averaging, self.sam = parse_averaging(averaging), parse_sam(sam)
         self.passes: Passes | None = None  # of the training step that is being made
+        self.freezer = Freezer([])
         self.assignments: list[Assignment] = []  # of each parameter, where a constructor built the wrapper
         self.calls_per_batch = 1.0  # of update_params, for a batch of data: what a run's length is planned by
         self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
@@ -102,9 +104,8 @@ class OptimWrapper(Readings):
 
     def _climb(self, loss: Tensor) -> None:
         assert self.sam is not None
-        scaling = self._finish.scaling
         with no_sync(self._parallel.all or ()):
-            climb(self.sam, self._params(), loss if scaling is None else scaling.scaler.scale(loss))
+            climb(self.sam, self.freezer.trains(self._params()), self._finish.scaled(loss))
 
     def scale_loss(self, loss: Tensor, weight: Weight = None) -> Tensor:
         """Return the normalised loss: divided by the length of its window, or weighted by its items."""
@@ -131,10 +132,12 @@ class OptimWrapper(Readings):
         """
         measure = self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
         factor = self._window.finish(self._parallel.all)
+        self.freezer.drop()
         self._count_step(self._finish.step(self.clip_grad, factor, measure, kwargs))
 
     def _count_step(self, skipped: bool | Tensor) -> None:
         self._steps.count(skipped)
+        self.freezer.thaw(self.updates_so_far)
         if self.averaging is not None:
             self.averaging.step(self._params(), skipped, self._window.counts.updates_planned())
 
@@ -197,6 +200,7 @@ class OptimWrapper(Readings):
         self._check_parallel()
         if self.averaging is not None:
             self.averaging.see(model, self._params())
+        self.freezer.start(self.updates_so_far, self._window.counts.updates_planned())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's own state dict; inside a window, `accumulation` adds what it holds so far.

@@ -15,6 +15,7 @@ from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_c
 from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
 from optwrap.optim import Metrics, OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
+from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.calls import begin
 from optwrap.plan.objective import Objective
 from optwrap.plan.order import TrainingOrder
@@ -71,6 +72,9 @@ def set_course(
     finished = finished_value(folder, saved, plan, cfg.objective, ranks)
     judged = Metrics(objective.directions, objective.metric)
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
+    for wrapper in named_wrappers(optim_wrapper).values():
+        per_epoch = plan.per_epoch * wrapper.calls_per_batch / wrapper.accumulative_counts
+        wrapper.freezer.updates_per_epoch = per_epoch
     begin(optim_wrapper, model, plan.micro_batches)
     keep_threads(cfg.get("threads"), None if saved is None else saved.state["config"].get("threads"))
     parts = RunParts(model, optim_wrapper, schedule, task)

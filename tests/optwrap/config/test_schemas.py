@@ -59,6 +59,9 @@ def test_clipping_and_paramwise_factors_are_off_but_can_be_set_below() -> None:
 def test_fields_and_defaults_are_those_that_the_library_takes() -> None:
     """The schemas import no torch, so they say again what the library's own signatures say."""
     from optwrap.optim import AmpOptimWrapper, ParamwiseRules
+    from optwrap.optim.assignment import batch_scaling
+    from optwrap.optim.averaging import average
+    from optwrap.optim.perturbation import sam
     from optwrap.optim.step.clip import ClipNorm, ClipValue
 
     def fields(cls: type) -> dict[str, object]:
@@ -72,6 +75,11 @@ def test_fields_and_defaults_are_those_that_the_library_takes() -> None:
         "calls_per_batch",
         "constructor",
         "paramwise_cfg",
+        "freeze",
+        "auto_scale_lr",
     }
     amp_fields = {item.name for item in dataclasses.fields(schemas.AmpOptimWrapperConfig)}
     assert amp_fields == wrapper_arguments
+    assert fields(schemas.AveragingConfig) == average.FIELDS
+    assert fields(schemas.SamConfig) == sam.FIELDS
+    assert tuple(fields(schemas.AutoScaleConfig)) == batch_scaling.FIELDS

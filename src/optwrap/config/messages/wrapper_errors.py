@@ -17,6 +17,8 @@ _ADDITIONS = {
     "layer_decay": schemas.LayerDecayParamwiseConfig,
 }
 
+_TWICE = {"amp": "AMP twice", "hybrid": "hidden_optimizer twice", "averaging": "two averages", "sam": "SAM twice"}
+
 
 def explain_clash(message: str, line: CommandLine) -> str | None:
     """Explain options of one list that mount the same schema: two optimizers, or AMP twice."""
@@ -24,7 +26,7 @@ def explain_clash(message: str, line: CommandLine) -> str | None:
     if found is None:
         return None
     kind, package = found.groups()
-    what = {"amp": "AMP twice", "hybrid": "hidden_optimizer twice"}.get(kind, f"two {kind}s")
+    what = _TWICE.get(kind, f"two {kind}s")
     # What adds fields to the wrapper is mounted at the wrapper itself, the rest one level below.
     wrapper, _, below = (package, "", "") if kind in ("amp", "hybrid") else package.rpartition(".")
     group = wrapper.replace(".", "/")

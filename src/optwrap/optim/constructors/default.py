@@ -18,8 +18,7 @@ from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules
 from optwrap.optim.assignment.rules import assign
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.assignment.type_matches import check_types
-from optwrap.optim.averaging.average import parse_averaging
-from optwrap.optim.perturbation.sam import parse_sam
+from optwrap.optim.constructors.strategies import take_strategies
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict, named_wrappers
 
@@ -32,7 +31,8 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
     Args:
         model: the plain model, or one in DDP, `torch.compile` or checkpoint wrappers.
         cfg: a dict or DictConfig with `optimizer: {_target_, ...}` and, each optional, `_target_` of the wrapper
-            (OptimWrapper), its arguments, `calls_per_batch`, `paramwise_cfg` and `constructor`
+            (OptimWrapper), its arguments, `calls_per_batch`, `paramwise_cfg`, `averaging`, `sam`, `freeze`,
+            `auto_scale_lr` and `constructor`
             (DefaultOptimWrapperConstructor): a class called with (optim_wrapper_cfg, paramwise_cfg), then with
             the model, or a function called with (model, optim_wrapper_cfg, paramwise_cfg).
 
@@ -47,6 +47,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
     paramwise_cfg = cfg.pop("paramwise_cfg", None)
     constructor = _constructor(cfg.pop("constructor", None))
     calls_per_batch = _calls_per_batch(cfg.pop("calls_per_batch", 1))
+    strategies = take_strategies(cfg)  # not arguments: a wrapper of one's own need not know of them
     if inspect.isclass(getattr(constructor, "func", constructor)):
         wrapper = constructor(cfg, paramwise_cfg)(model)
     else:
@@ -57,6 +58,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper | OptimWrapp
             "an OptimWrapperDict."
         )
     _complete(wrapper, model)
+    strategies.attach(wrapper, model)
     _warn_of_momentum(wrapper)
     if isinstance(wrapper, OptimWrapper):
         wrapper.calls_per_batch = calls_per_batch
@@ -127,8 +129,6 @@ class DefaultOptimWrapperConstructor:
     ) -> None:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = _optimizer_cfg(self.optim_wrapper_cfg.pop("optimizer", None))
-        self.averaging = _part(parse_averaging, self.optim_wrapper_cfg.pop("averaging", None), "averaging")
-        self.sam = _part(parse_sam, self.optim_wrapper_cfg.pop("sam", None), "sam")
         self.paramwise_cfg = dict(paramwise_cfg or {})
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -168,21 +168,10 @@ class DefaultOptimWrapperConstructor:
             target = cfg["_target_"] = locate(str(target), "optim_wrapper._target_")
         _check_wrapper_arguments(target, [name for name in cfg if not name.startswith("_")])
         try:
-            wrapper = build(cfg, "optim_wrapper", optimizer)
+            return build(cfg, "optim_wrapper", optimizer)
         except ConfigError as error:  # a wrapper names its arguments only, `clip_grad.max_norm`
             text = str(error)
             raise ConfigError(text if text.startswith("optim_wrapper") else f"optim_wrapper.{text}") from error
-        # Not arguments, so that a wrapper of one's own need not know of them.
-        wrapper.averaging = self.averaging or wrapper.averaging
-        wrapper.sam = self.sam or wrapper.sam
-        return wrapper
-
-
-def _part(parse: Callable[[Any], Any], config: Any, name: str) -> Any:
-    try:
-        return parse(None if config is None else plain(config, f"optim_wrapper.{name}"))
-    except ConfigError as error:
-        raise ConfigError(f"optim_wrapper.{error}") from error
 
 
 def build_optimizer(cfg: Mapping[str, Any], key: str, groups: list[dict[str, Any]]) -> Optimizer:

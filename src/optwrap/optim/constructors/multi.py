@@ -8,21 +8,18 @@ from torch import nn
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.assignment.params import unwrap, walk
-from optwrap.optim.averaging import average
 from optwrap.optim.constructors.default import build_optim_wrapper
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict
 
 # Settings of a single wrapper: no names of submodules, and without effect here, so they must be off.
-_OF_ONE_WRAPPER = ("clip_grad", "averaging", "sam", "paramwise_cfg", "optimizer")
+_OF_ONE_WRAPPER = ("clip_grad", "paramwise_cfg", "optimizer")
 _OFF = {
     "_target_": "optwrap.optim.OptimWrapper",
     "accumulative_counts": 1,
     "calls_per_batch": 1,
     "clip_grad.norm_type": 2.0,
     "clip_grad.error_if_nonfinite": False,
-    **{f"averaging.{name}": value for name, value in average.FIELDS.items()},
-    "sam.adaptive": False,
     "paramwise_cfg.bypass_duplicate": False,
     "paramwise_cfg.strict": True,
 }
@@ -71,7 +68,7 @@ class MultiOptimWrapperConstructor:
 def _check_off(settings: Mapping[str, Any], example: str, prefix: str = "") -> None:
     for name, value in settings.items():
         key = f"{prefix}{name}"
-        if key in ("clip_grad", "averaging", "sam", "paramwise_cfg") and isinstance(value, Mapping):
+        if key in ("clip_grad", "paramwise_cfg") and isinstance(value, Mapping):
             _check_off(value, example, f"{key}.")
         elif value not in (None, "???", {}) and _OFF.get(key) != value:
             raise ConfigError(

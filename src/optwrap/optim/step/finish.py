@@ -36,6 +36,10 @@ class Finish:
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
 
+    def scaled(self, loss: Tensor) -> Tensor:
+        """Return the loss times the scale, if there is one."""
+        return loss if self.scaling is None else self.scaling.scaler.scale(loss)
+
     def step(
         self,
         clip: ClipNorm | ClipValue | None,
