@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tests.optwrap.benchmarks import build, communication, guard, iteration, job, memory, scaling, steps
+from tests.optwrap.benchmarks import averaging, build, communication, guard, iteration, job, memory, scaling, steps
 from tests.optwrap.benchmarks.machine import describe
 from tests.optwrap.benchmarks.tables import Table
 from tests.optwrap.benchmarks.timing import Timer
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Timer], list[Table]]] = {
     "step": steps.run_step,
     "clip": steps.run_clip,
     "amp": steps.run_amp,
+    "averaging": averaging.run,
     "iteration": iteration.run,
     "guard": guard.run,
     "scaling": scaling.run,
