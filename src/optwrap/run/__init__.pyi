@@ -4,6 +4,7 @@ from .debugging import debugger as debugger
 from .debugging import shortened as shortened
 from .evaluation import evaluate as evaluate
 from .evaluation import write_artifacts as write_artifacts
+from .hooked import hooks as hooks
 from .loaders import batch_size as batch_size
 from .loaders import load_data as load_data
 from .parts import build_model as build_model

@@ -14,6 +14,7 @@ from optwrap.checkpoint.resume import find_saved
 from optwrap.checkpoint.shard_saver import ShardSaver
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
+from optwrap.hooks.hooks import Hooks
 from optwrap.optim import load_named_state_dict
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.calls import CallCheck, begin
@@ -31,11 +32,11 @@ class Saver:
     run is interrupted.
     """
 
-    def __init__(self, course: Course, recorder: Recorder, on_nonfinite: str) -> None:
+    def __init__(self, course: Course, recorder: Recorder, hooks: Hooks, on_nonfinite: str) -> None:
         self._checkpoints, self._parts, self._plan = course.checkpoints, course.parts, course.plan
         self._config, self._saved, self._process = course.config, course.saved, course.process
         self._ranks = course.process.ranks
-        self._recorder, self._objective = recorder, course.objective
+        self._recorder, self._hooks, self._objective = recorder, hooks, course.objective
         self._newest: Path | None = None
         switches = course.config["checkpoint"]
         self._shards = None
@@ -107,6 +108,7 @@ class Saver:
         rest = {
             "progress": progress,
             "recorder": records,
+            "hooks": self._hooks.state_dict(),
             "best": self._objective.best,
             "rollbacks": self.watch.rollbacks,
             "buffers": self.watch.state(),
