@@ -5,5 +5,9 @@ Imports plan, optim and what lies below.
 
 from optwrap.hooks.early_stopping import EarlyStopping
 from optwrap.hooks.given import Run
+from optwrap.hooks.gradient_noise import GradientNoise
+from optwrap.hooks.lr_finder import LrFinder
+from optwrap.hooks.model_summary import ModelSummary
+from optwrap.hooks.update_ratio import UpdateRatio
 
-__all__ = ["EarlyStopping", "Run"]
+__all__ = ["EarlyStopping", "GradientNoise", "LrFinder", "ModelSummary", "Run", "UpdateRatio"]

@@ -29,8 +29,9 @@ class Notes:
 class Run:
     """The run as one hook sees it, whose name in the config is `key`.
 
-    `count` is how many micro-batches are done, `batches(first, last)` yields the training batches from number
-    `first` to before `last` of the run, on the device.
+    `batch_size` counts the samples of a micro-batch over all ranks, `count` the micro-batches that are done;
+    `batches(first, last)` yields the training batches from number `first` to before `last` of the run, on the
+    device.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Run:
     device: torch.device
     batches: Callable[[int, int], Iterator[Any]]
     stopping: Stopping
+    batch_size: int
     notes: Notes = field(default_factory=Notes)
     ranks: Ranks = ALONE
     count: int = 0

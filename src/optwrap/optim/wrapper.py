@@ -53,6 +53,7 @@ class OptimWrapper(Counters):
         self.assignments: list[Assignment] = []  # of each parameter, where a constructor built the wrapper
         self.calls_per_batch = 1.0  # of update_params, for a batch of data: what a run's length is planned by
         self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
+        self.after_step: list[Callable[[], None]] = []  # called after a step, while its gradients are there
         self._window = AccumulationWindow(accumulative_counts)
         self._parallel = ParallelModules(Untrained([optimizer]))
         self._steps = StepCounts()
@@ -121,6 +122,8 @@ class OptimWrapper(Counters):
         measure = self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
         factor = self._window.finish(self._parallel.all)
         self._steps.count(self._finish.step(self.clip_grad, factor, measure, kwargs))
+        for call in self.after_step:
+            call()
 
     def compile_step(self, **kwargs: Any) -> None:
         """Compile the optimizer's step, `kwargs` as for torch.compile, instead of using its fused kernel."""

@@ -24,6 +24,7 @@ FILES = {
     "curves": "curves.png",
     "checkpoint": "checkpoint.pt",
     "trace": "trace.json",
+    "lr finder": "lr_finder.png",
     "status": "status.json",
 }
 

@@ -27,6 +27,7 @@ def hooks(cfg: DictConfig, course: Course, data: Loaders) -> Hooks:
         folder=course.folder,
         device=course.process.device,
         batches=lambda first, last: data.training(plan.data_after(first), plan.data_after(last)),
+        batch_size=cfg.batch_size,
         stopping=Stopping(course.process.ranks),
         ranks=course.process.ranks,
         count=plan.start.micro_batches,
