@@ -45,8 +45,8 @@ class GradientNoise:
         params = params_of(self._wrapper.optimizer)
         if run.plan.accumulative_counts * run.ranks.size == 1:
             raise ConfigError(
-                f"{key}: it compares the gradients of micro-batches with that of an update, here the same. Accumulate "
-                "(add accum2 to the optim_wrapper list, with half the batch_size), or start several ranks."
+                f"{key}: it compares the gradients of micro-batches with that of an update, here the same. "
+                "Accumulate (add accum2 to the optim_wrapper list, with half the batch_size), or start more ranks."
             )
         if is_sharded(params):
             raise ConfigError(f"{key}: under strategy=fsdp2 no rank sees its own gradient. Use strategy=ddp.")

@@ -18,8 +18,8 @@ class UpdateRatio:
     """Records, with each training row, of each part of the weights the norm of their update over their own norm.
 
     Beside it stands the norm of their gradient as the optimizer took it: unscaled, averaged and clipped. A skipped
-    step leaves empty cells, and so do weights that were all zero. An update with a row costs a copy of the weights;
-    others cost nothing.
+    step leaves empty cells, and so do weights that were all zero. An update with a row costs a copy of the
+    weights; others cost nothing.
 
     Args:
         patterns: parts of parameter names, each a part of the weights; a parameter belongs to the longest that its
