@@ -37,8 +37,10 @@ def main(cfg: Any) -> float:
             saver.keep_if_best(metrics)
             hooks.after_evaluation(metrics, count)
 
+        with interruption.at_once():
+            hooks.start(plan.start.micro_batches)
         count = start = saver.begin()
-        hooks.start(start)
+        recorder.pause()
         if hooks.stopping:
             saver.save(start)
         if hooks.stopping or plan.evaluates_after(start):  # a checkpoint is written before its evaluation

@@ -22,13 +22,13 @@ METHODS = {
 _ARGUMENTS = {"state_dict": 0, "load_state_dict": 1, "after_evaluation": 2}  # the others take one
 
 
-def switched_on(nodes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the hooks of a config less those that are null.
+def switched_on(nodes: Any) -> dict[str, Any]:
+    """Return the hooks of a config less those that are null; of a config that has none, nothing.
 
     >>> switched_on({"early_stopping": None, "mine": {"_target_": "my.Hook"}})
     {'mine': {'_target_': 'my.Hook'}}
     """
-    return {name: node for name, node in (nodes or {}).items() if node is not None}
+    return {name: node for name, node in nodes.items() if node is not None} if isinstance(nodes, Mapping) else {}
 
 
 def check_hook(hook: Any, key: str) -> None:

@@ -106,6 +106,10 @@ class Recorder:
         self.metrics |= {f"{split}/{name}": value for name, value in metrics.items()}
         if self._folder is not None:
             self._folder.row(split, self._place(count) | dict(metrics))
+        self.pause()
+
+    def pause(self) -> None:
+        """Leave the time since the last micro-batch out of the throughput."""
         self._meter.pause()
 
     def finish(self, seed: int, objective: Objective, more: Mapping[str, Any] | None = None) -> float:

@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from optwrap.checkpoint.resume import same_hooks
+from optwrap.errors import ConfigError
 from optwrap.hooks.given import Run
 from optwrap.hooks.hooks import Hooks, build_hooks
 from optwrap.hooks.stopping import Stopping
@@ -34,5 +35,9 @@ def hooks(cfg: DictConfig, course: Course, data: Loaders) -> Hooks:
     )
     built = Hooks(build_hooks(cfg.hooks), given)
     if course.saved is not None and "hooks" in course.saved.state:
-        built.load_state_dict(course.saved.state["hooks"], same_hooks(course.saved, course.config["hooks"]))
+        unchanged = same_hooks(course.saved, course.config["hooks"])
+        try:
+            built.load_state_dict(course.saved.state["hooks"], unchanged)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{course.saved.path}: what it has of hooks cannot be read: {error!r}.") from error
     return built

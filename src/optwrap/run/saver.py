@@ -42,11 +42,8 @@ class Saver:
         self._shards = None
         if switches["sharded"]:
             self._shards = ShardSaver(course.checkpoints, self._ranks, switches["asynchronous"])
-        wrappers = named_wrappers(course.parts.optim_wrapper)
-        self._check_calls = CallCheck(wrappers)
-        self.watch = NonFiniteWatch(
-            on_nonfinite, wrappers, course.plan, self._roll_back, self._ranks, course.parts.model
-        )
+        self._wrappers, self._on_nonfinite = named_wrappers(course.parts.optim_wrapper), on_nonfinite
+        self._check_calls = CallCheck(self._wrappers)
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +68,10 @@ class Saver:
 
     def begin(self) -> int:
         """Start at the plan's beginning, or where the checkpoint stood; return the micro-batches behind."""
+        # Here, since it looks at the model as it is when training begins: a hook may have tried something out.
+        self.watch = NonFiniteWatch(
+            *(self._on_nonfinite, self._wrappers, self._plan, self._roll_back, self._ranks, self._parts.model)
+        )
         saved = self._saved
         if saved is not None:
             self._newest = saved.path

@@ -79,3 +79,19 @@ def test_a_run_with_hooks_goes_on_to_the_bit(micro_batch, train, monkeypatch, tm
         train(*overrides, f"hydra.run.dir={folder}")
     train(*overrides, f"hydra.run.dir={folder}", "resume=auto")
     assert differences(whole, folder) == []
+
+
+def test_an_update_that_is_dropped_after_a_sweep_leaves_the_buffers_from_after_it(train, monkeypatch):
+    train_step = ClassificationTask.train_step
+
+    def step(self, batch, optim_wrapper):
+        if (
+            optim_wrapper.inner_count == 0 and optim_wrapper.max_counts == 14
+        ):  # the first of the run, not of the sweep
+            batch = [batch[0] * float("nan"), batch[1]]
+        return train_step(self, batch, optim_wrapper)
+
+    monkeypatch.setattr(ClassificationTask, "train_step", step)
+    plain = train(*RUN, *STRATEGIES["skipping"])
+    assert torch.load(plain / "checkpoint.pt")["counters"][""]["skipped_steps"] == 1
+    assert differences_beside_hooks(plain, train(*RUN, *STRATEGIES["skipping"], *SWEEPING)) == []
