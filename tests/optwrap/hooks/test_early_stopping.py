@@ -58,7 +58,7 @@ def test_it_stops_where_patience_is_at_its_end(arguments, values, expected):
             "hooks.early_stopping.metric=acuracy: an evaluation on val has no such metric. Did you",
         ),
         ("better=most", "better must be min or max"),
-        ("patients=3", "patients"),
+        ("patients=3", "hooks.early_stopping has no key 'patients'. Did you mean 'patience'?"),
     ],
 )
 def test_an_argument_that_cannot_be_is_refused_before_the_run(override, message, train, capsys):
@@ -67,6 +67,12 @@ def test_an_argument_that_cannot_be_is_refused_before_the_run(override, message,
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
+
+
+def test_an_argument_of_a_hook_that_was_not_chosen_says_how_to_choose_it(train, capsys):
+    with pytest.raises(SystemExit):
+        train("hooks.early_stopping.patience=3")
+    assert "hooks=early_stopping is not chosen" in capsys.readouterr().err
 
 
 def test_a_metric_that_does_not_say_which_way_it_is_better_has_to_be_told():

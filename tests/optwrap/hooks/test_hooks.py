@@ -1,13 +1,18 @@
 """When hooks are called in a run, what they leave, and how they end it."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.optim import SGD
 
+from optwrap.hooks.hooks import Hooks
+from optwrap.hooks.stopping import Stopping
+from optwrap.optim import OptimWrapper
 from tests.optwrap.cases import one_in
 from tests.optwrap.hooks import own
-from tests.optwrap.hooks.runs import OWN, QUICK, result, rows
+from tests.optwrap.hooks.runs import OWN, QUICK, ToyRun, result, rows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "resume"))
 from compare import differences
@@ -118,3 +123,19 @@ def test_a_hook_that_is_new_or_gone_at_a_resume_is_named(train, capsys, tmp_path
 def test_a_hook_that_is_null_is_switched_off(train):
     folder = train(*QUICK, "max_updates=1", "hooks=early_stopping", "hooks.early_stopping=null")
     assert result(folder)["updates"] == 1
+
+
+def test_of_several_ranks_a_stop_inside_an_update_waits_for_its_end(twins, batches, tmp_path):
+    model, _ = twins
+    run = ToyRun(model, OptimWrapper(SGD(model.parameters(), lr=0.1), 4), batches, tmp_path)
+    for between_updates, stops_at in ((False, [6, 8]), (True, [8])):
+        run.given.plan = replace(run.plan, between_updates=between_updates)
+        run.given.stopping = Stopping()
+        hooks = Hooks({}, run.given)
+        run.given.stopping.ask("mine")
+        run.given.stopping.agree()
+        found = []
+        for count in (5, 6, 8):
+            hooks.after_evaluation({}, count)
+            found += [count] * hooks.stopping
+        assert found == [5] * (not between_updates) + stops_at
