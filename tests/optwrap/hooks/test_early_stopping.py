@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,15 +52,18 @@ def test_it_stops_where_patience_is_at_its_end(arguments, values, expected):
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [
-        ("patience=0", "hooks.early_stopping.patience=0: patience must be 1 or more"),
-        (
-            "metric=acuracy",
-            "hooks.early_stopping.metric=acuracy: an evaluation on val has no such metric. Did you",
-        ),
-        ("better=most", "better must be min or max"),
-        ("patients=3", "hooks.early_stopping has no key 'patients'. Did you mean 'patience'?"),
-    ],
+    one_in(
+        3,
+        [
+            ("patience=0", "hooks.early_stopping.patience=0: patience must be 1 or more"),
+            (
+                "metric=acuracy",
+                "hooks.early_stopping.metric=acuracy: an evaluation on val has no such metric. Did you",
+            ),
+            ("better=most", "better must be min or max"),
+            ("patients=3", "hooks.early_stopping has no key 'patients'. Did you mean 'patience'?"),
+        ],
+    ),
 )
 def test_an_argument_that_cannot_be_is_refused_before_the_run(override, message, train, capsys):
     with pytest.raises(SystemExit):
@@ -80,8 +84,8 @@ def test_a_metric_that_does_not_say_which_way_it_is_better_has_to_be_told():
         stopped_at(EarlyStopping(), [1.0], {"loss": None})
 
 
-def test_a_stopped_run_is_the_beginning_of_the_whole_one_and_ends_as_that_would(train):
-    whole = train(*PLAIN)
+def test_a_stopped_run_is_the_beginning_of_the_whole_one_and_ends_as_that_would(once):
+    whole = once(*PLAIN)
     values = [float(row["accuracy"]) for row in rows(whole, "val")]
     best, last = -1.0, 0
     for made, value in enumerate(values):  # by hand
@@ -90,7 +94,7 @@ def test_a_stopped_run_is_the_beginning_of_the_whole_one_and_ends_as_that_would(
         if made - last == 2:
             break
     assert made < 7, "the run without the hook must go on"
-    folder = train(*RUN)
+    folder = once(*RUN)
     own, expected = rows(folder), rows(whole)
     assert own[:-1] == expected[: len(own) - 1]
     assert own[-1]["split"] == "test"
@@ -102,9 +106,8 @@ def test_a_stopped_run_is_the_beginning_of_the_whole_one_and_ends_as_that_would(
     assert (folder / "checkpoints" / f"update_{updates:06}.pt").exists()
 
 
-def test_a_stopped_run_is_finished_until_its_patience_is_longer(train, capsys, tmp_path):
-    folder = tmp_path / "stopped"
-    train(*RUN, f"hydra.run.dir={folder}")
+def test_a_stopped_run_is_finished_until_its_patience_is_longer(train, once, capsys, tmp_path):
+    folder = shutil.copytree(once(*RUN), tmp_path / "stopped")
     before = (folder / "metrics.csv").read_text()
     capsys.readouterr()
     train(*RUN, "resume=auto", f"hydra.run.dir={folder}")
@@ -115,12 +118,12 @@ def test_a_stopped_run_is_finished_until_its_patience_is_longer(train, capsys, t
     longer = (*RUN, "hooks.early_stopping.patience=3")
     train(*longer, "resume=auto", f"hydra.run.dir={folder}")
     assert result(folder)["updates"] > int(before.splitlines()[-1].split(",")[2])
-    assert differences(train(*longer), folder) == []
+    assert differences(once(*longer), folder) == []
 
 
 @pytest.mark.parametrize("place", one_in(3, ["before the last evaluation", "in the test", "in the middle"]))
-def test_a_run_that_died_stops_where_it_would_have(place, train, monkeypatch, tmp_path):
-    whole = train(*RUN)
+def test_a_run_that_died_stops_where_it_would_have(place, train, once, monkeypatch, tmp_path):
+    whole = once(*RUN)
     updates = result(whole)["updates"]
     from optwrap.run import evaluation
 

@@ -54,6 +54,9 @@ def test_a_skipped_step_is_no_update(train, calls):
     assert ended == [1, 2, 3][skipped:]
 
 
+STOPPED = (*QUICK, "max_updates=12", "eval_every=12", COUNTING, "hooks.mine.until=7")
+
+
 def test_what_a_hook_records_is_in_the_next_row_and_in_the_result(train):
     folder = train(*QUICK, "max_updates=12", "eval_every=12", COUNTING)
     assert [row["mine/seen"] for row in rows(folder, "train")] == ["5", "10", "12"]
@@ -61,8 +64,8 @@ def test_what_a_hook_records_is_in_the_next_row_and_in_the_result(train):
     assert result(folder)["mine/seen"] == 12
 
 
-def test_a_stop_after_an_update_saves_evaluates_and_says_why(train):
-    folder = train(*QUICK, "max_updates=12", "eval_every=12", COUNTING, "hooks.mine.until=7")
+def test_a_stop_after_an_update_saves_evaluates_and_says_why(once):
+    folder = once(*STOPPED)
     assert [(row["split"], row["update"]) for row in rows(folder)] == [("train", "5"), ("val", "7"), ("test", "7")]
     found = result(folder)
     assert (found["updates"], found["stopped"]) == (7, "mine: 7 updates seen")
@@ -70,8 +73,7 @@ def test_a_stop_after_an_update_saves_evaluates_and_says_why(train):
 
 
 @pytest.mark.parametrize("dies_in", one_in(2, ["val", "test"]))
-def test_a_run_that_died_after_it_was_stopped_ends_there(dies_in, train, monkeypatch, tmp_path):
-    overrides = (*QUICK, "max_updates=12", "eval_every=12", COUNTING, "hooks.mine.until=7")
+def test_a_run_that_died_after_it_was_stopped_ends_there(dies_in, train, once, monkeypatch, tmp_path):
     from optwrap.run import evaluation
 
     evaluate, made = evaluation.evaluate, 0
@@ -86,17 +88,18 @@ def test_a_run_that_died_after_it_was_stopped_ends_there(dies_in, train, monkeyp
     monkeypatch.setattr("optwrap.run.evaluate", dying, raising=False)
     folder = tmp_path / "died"
     with pytest.raises(SystemExit):
-        train(*overrides, f"hydra.run.dir={folder}")
+        train(*STOPPED, f"hydra.run.dir={folder}")
     monkeypatch.setattr("optwrap.run.evaluate", evaluate, raising=False)
-    train(*overrides, "resume=auto", f"hydra.run.dir={folder}")
+    train(*STOPPED, "resume=auto", f"hydra.run.dir={folder}")
     assert result(folder)["stopped"] == "mine: 7 updates seen"
-    assert differences(train(*overrides), folder) == []
-    longer = (*overrides, "hooks.mine.until=null", "resume=auto", f"hydra.run.dir={folder}")
+    assert differences(once(*STOPPED), folder) == []
+    longer = (*STOPPED, "hooks.mine.until=null", "resume=auto", f"hydra.run.dir={folder}")
     train(*longer)
     assert (result(folder)["updates"], result(folder)["mine/seen"]) == (12, 12)
     assert "stopped" not in result(folder)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_stopped_before_its_first_update_and_go_on_without_the_hook(train, tmp_path):
     folder = tmp_path / "stopped"
     plain = (*QUICK, "max_updates=3", "eval_every=3")
@@ -120,6 +123,7 @@ def test_a_hook_that_is_new_or_gone_at_a_resume_is_named(train, capsys, tmp_path
     assert result(folder)["other/seen"] == 2
 
 
+@pytest.mark.slow
 def test_a_hook_that_is_null_is_switched_off(train):
     folder = train(*QUICK, "max_updates=1", "hooks=early_stopping", "hooks.early_stopping=null")
     assert result(folder)["updates"] == 1

@@ -95,6 +95,7 @@ def test_of_several_wrappers_one_has_to_be_chosen(twins, batches, tmp_path):
 FINDER = ("hooks=lr_finder", "hooks.lr_finder.updates=6", "max_updates=3", "eval_every=3")
 
 
+@pytest.mark.slow
 def test_a_run_stops_after_the_sweep_and_goes_on_where_it_is_resumed_to(train, capsys, tmp_path):
     folder = tmp_path / "run"
     train(*QUICK, *FINDER, f"hydra.run.dir={folder}")

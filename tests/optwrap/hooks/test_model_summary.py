@@ -66,6 +66,7 @@ def test_a_peak_is_a_number_above_0():
         ModelSummary(peak=0)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_counted_as_it_stands(twins, batches, tmp_path):
     model, _ = twins
     model.compile(backend="eager")

@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "resume"))
 from compare import differences
 
 STRATEGIES = {
+    "clipped": ["optim_wrapper=[sgd,accum2,clip]"],
     "scaled": [
         "optim_wrapper=[adamw,amp,accum2,clip]",
         "optim_wrapper.dtype=float16",
         "optim_wrapper.loss_scale={init_scale: 1e6, growth_interval: 2}",
     ],
-    "plain": ["optim_wrapper=[sgd,accum2]"],
+    "plain": ["optim_wrapper=[adamw,accum2]"],
     "hybrid": ["optim_wrapper=[hybrid_muon,accum2]", "model=small_vit"],
     "skipping": ["optim_wrapper=[sgd,accum2,clip]", "on_nonfinite=skip"],
 }
@@ -52,18 +53,20 @@ def differences_beside_hooks(first, second):
 
 @pytest.mark.parametrize("strategy", one_in(len(STRATEGIES), list(STRATEGIES)))
 @pytest.mark.parametrize("hooks", [(MEASURING,), SWEEPING], ids=["measuring", "sweeping"])
-def test_a_run_is_the_same_with_hooks_to_the_bit(strategy, hooks, train):
-    plain = train(*RUN, *STRATEGIES[strategy])
+def test_a_run_is_the_same_with_hooks_to_the_bit(strategy, hooks, train, once):
+    plain = once(*RUN, *STRATEGIES[strategy])
     assert differences_beside_hooks(plain, train(*RUN, *STRATEGIES[strategy], *hooks)) == []
 
 
-@pytest.mark.parametrize(
-    "micro_batch", one_in(3, [6, 9, 12])
-)  # with accum2: after an update, inside one, after one
-def test_a_run_with_hooks_goes_on_to_the_bit(micro_batch, train, monkeypatch, tmp_path):
+# With accum2, one inside an update and two at its end.
+CASES = [(strategy, micro_batch) for strategy in ("clipped", "scaled") for micro_batch in (9, 6, 12)]
+
+
+@pytest.mark.parametrize(("strategy", "micro_batch"), one_in(len(CASES), CASES))
+def test_a_run_with_hooks_goes_on_to_the_bit(strategy, micro_batch, train, once, monkeypatch, tmp_path):
     hooks = "hooks=[update_ratio,gradient_noise,early_stopping]"
-    overrides = (*RUN, "log_every=1", *STRATEGIES["scaled"], hooks, "hooks.early_stopping.patience=2")
-    whole = train(*overrides)
+    overrides = (*RUN, "log_every=1", *STRATEGIES[strategy], hooks, "hooks.early_stopping.patience=2")
+    whole = once(*overrides)
     train_step, count = ClassificationTask.train_step, 0
 
     def step(self, batch, optim_wrapper):
@@ -81,6 +84,7 @@ def test_a_run_with_hooks_goes_on_to_the_bit(micro_batch, train, monkeypatch, tm
     assert differences(whole, folder) == []
 
 
+@pytest.mark.slow
 def test_an_update_that_is_dropped_after_a_sweep_leaves_the_buffers_from_after_it(train, monkeypatch):
     train_step = ClassificationTask.train_step
 
