@@ -172,19 +172,20 @@ def finished_value(
         return None
     result = ranks.first(read_result(folder) if ranks.is_first else {})
     at_its_end = plan.start.micro_batches >= plan.micro_batches
-    stopped = result.get("stopped") if same_hooks(saved, hooks) and not at_its_end else None
+    stopped = None if at_its_end or not same_hooks(saved, hooks) else result.get("stopped")
     # A longer run that was killed in its last evaluation still has the result of the shorter one.
     is_its = result.get("micro_batches") == saved.state["progress"]["micro_batches"]
     value = result.get(objective) if is_its and (at_its_end or stopped) else None
     if not isinstance(value, int | float):
         return None  # it was killed in its last evaluation: that is still to do
-    how = (
-        f"stopped by {stopped}. To go on, give that hook other arguments, or leave it out"
-        if stopped
-        else "Give more epochs to go on"
-    )
-    logger.info("%s: this run is finished (%s %.6g)%s %s.", folder, objective, value, "," if stopped else ".", how)
+    logger.info("%s: this run is finished (%s %.6g). %s", folder, objective, value, _how_to_go_on(stopped))
     return float(value)
+
+
+def _how_to_go_on(stopped: str | None) -> str:
+    if stopped is None:
+        return "Give more epochs to go on."
+    return f"It was stopped by {stopped}. Give that hook other arguments to go on, or leave it out."
 
 
 def same_hooks(saved: Saved, nodes: Mapping[str, Any] | None) -> bool:

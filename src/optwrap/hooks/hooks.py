@@ -144,7 +144,8 @@ class Hooks:
             logger.info("The checkpoint has the state of hooks.%s, which this run has not.", name)
         self.columns.update(state["columns"])
         self._results.update(state["results"])
-        self._saved_stopping = state["stopping"] if unchanged else None
+        asked = {name: state["stopping"][name] for name in ("asked", "reason")}
+        self._saved_stopping = asked if unchanged else None
 
     def _call(self, method: str, count: int, *arguments: Any) -> None:
         self._count = count

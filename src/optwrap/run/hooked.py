@@ -38,6 +38,8 @@ def hooks(cfg: DictConfig, course: Course, data: Loaders) -> Hooks:
         unchanged = same_hooks(course.saved, course.config["hooks"])
         try:
             built.load_state_dict(course.saved.state["hooks"], unchanged)
-        except (LookupError, TypeError, AttributeError) as error:
+        except ConfigError:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ConfigError(f"{course.saved.path}: what it has of hooks cannot be read: {error!r}.") from error
     return built

@@ -20,7 +20,7 @@ from optwrap.plan.plan import Plan, accumulative_counts
 
 QUICK = (
     *("data=fake", "data.size=40", "data.eval_size=8", "data.image_size=8", "data.augment=false", "batch_size=4"),
-    *("model.width=4", "log_every=5", "device=cpu", "deterministic=true"),
+    *("log_every=5", "device=cpu", "deterministic=true"),
 )
 TIMES = {"seconds", "images_per_second"}
 OWN = "tests.optwrap.hooks.own"

@@ -113,7 +113,7 @@ def test_a_stopped_run_is_finished_until_its_patience_is_longer(train, once, cap
     train(*RUN, "resume=auto", f"hydra.run.dir={folder}")
     said = capsys.readouterr().out
     assert "this run is finished" in said
-    assert "stopped by early_stopping: val/accuracy" in said
+    assert "It was stopped by early_stopping: val/accuracy" in said
     assert (folder / "metrics.csv").read_text() == before
     longer = (*RUN, "hooks.early_stopping.patience=3")
     train(*longer, "resume=auto", f"hydra.run.dir={folder}")
