@@ -44,6 +44,7 @@ class Hooks:
             for method in METHODS:
                 if hasattr(hook, method):
                     self._calls[method].append((own, getattr(hook, method)))
+        self._follows_updates = bool(self._calls["before_update"] or self._calls["after_update"])
         self._plan, self._count, self._stopping = run.plan, run.count, run.stopping
         self._wrappers = list(named_wrappers(run.optim_wrapper).values())
         self._first = True
@@ -85,7 +86,7 @@ class Hooks:
     def after_update(self, count: int) -> None:
         """Call it after micro-batch `count`: hooks are told where that has ended an update."""
         self._count = count
-        if not self._calls["after_update"] or not self._plan.ends_update(count):
+        if not self._follows_updates or not self._plan.ends_update(count):
             return
         made, self._updates = self._updates, self._steps_made()
         if self._updates != made or any(map(_learns_later, self._wrappers)):

@@ -83,7 +83,7 @@ class LrFinder:
             return wrappers
         if self._name is None or self._name not in wrappers:
             raise ConfigError(
-                f"hooks.{run.key}.wrapper={self._name}: choose one of {', '.join(wrappers)}, whose lr shall move."
+                f"hooks.{run.key}.wrapper={self._name or 'null'}: choose one of {', '.join(wrappers)}."
             )
         return wrappers[self._name]
 

@@ -143,3 +143,15 @@ def test_of_several_ranks_a_stop_inside_an_update_waits_for_its_end(twins, batch
             hooks.after_evaluation({}, count)
             found += [count] * hooks.stopping
         assert found == [5] * (not between_updates) + stops_at
+
+
+def test_a_stop_before_an_update_ends_the_run_after_it(twins, batches, tmp_path):
+    class Early:
+        def before_update(self, run):
+            if run.update == 2:
+                run.stop("two are enough")
+
+    model, _ = twins
+    run = ToyRun(model, OptimWrapper(SGD(model.parameters(), lr=0.1)), batches, tmp_path)
+    run(early=Early())
+    assert run.optim_wrapper.updates == 3

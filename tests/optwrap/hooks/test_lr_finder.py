@@ -83,7 +83,7 @@ def test_of_several_wrappers_one_has_to_be_chosen(twins, batches, tmp_path):
     parts = {"first": OptimWrapper(Adam(model[0].parameters())), "last": OptimWrapper(Adam(model[4].parameters()))}
     run = ToyRun(model, parts["first"], batches, tmp_path)
     run.given.optim_wrapper = OptimWrapperDict(**parts)
-    with pytest.raises(ConfigError, match=r"wrapper=None: choose one of first, last"):
+    with pytest.raises(ConfigError, match=r"wrapper=null: choose one of first, last\."):
         LrFinder().start(run.given)
     run.given.optim_wrapper = parts["first"]
     with pytest.raises(ConfigError, match=r"wrapper=last: this run has one wrapper"):
