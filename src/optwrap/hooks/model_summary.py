@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from optwrap.hooks.given import Run
 from optwrap.hooks.preserved import preserved
@@ -102,6 +101,8 @@ class ModelSummary:
 
 def _flops(run: Run) -> int:
     """Return the operations of one micro-batch on this rank, less those of optimizers' steps (Muon multiplies)."""
+    from torch.utils.flop_counter import FlopCounterMode  # here: every run would wait 0.1 s for it
+
     batch = next(run.batches(run.count, run.count + 1))
     with (
         preserved(run, run.plan.accumulative_counts),
@@ -114,7 +115,7 @@ def _flops(run: Run) -> int:
 
 
 @contextmanager
-def _without_steps(run: Run, counter: FlopCounterMode) -> Iterator[list[int]]:
+def _without_steps(run: Run, counter: Any) -> Iterator[list[int]]:
     """Yield what optimizers' steps come to; the entries add up to it."""
     in_steps: list[int] = []
     handles: list[Any] = []
