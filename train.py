@@ -21,15 +21,17 @@ def main(cfg: Any) -> float:
     if course.finished is not None:
         return course.finished
     plan, schedule = course.plan, course.schedule
+    hooks = run.hooks(cfg, course, data)
 
     with (
         program.Interruption(process.ranks.agreement()) as interruption,
         run.record(course) as recorder,
-        run.Saver(course, recorder, cfg.on_nonfinite) as saver,
+        run.Saver(course, recorder, hooks, cfg.on_nonfinite) as saver,
         run.debugger(cfg.debug, model, course.folder, recorder.where) as debug_step,
     ):
 
         def validate(count: int) -> None:
+            hooks.before_evaluation(count)
             with run.evaluation_weights(task, optim_wrapper, data):
                 with interruption.at_once():
                     metrics = run.evaluate(task, data.evaluation("val"))
@@ -37,26 +39,34 @@ def main(cfg: Any) -> float:
                 run.write_artifacts(task, course.folder, plan.update_after(count))
             schedule.step_on_metrics(metrics)
             saver.keep_if_best(metrics)
+            hooks.after_evaluation(metrics, count)
 
-        start = saver.begin()
-        if plan.evaluates_after(start):  # a checkpoint is written before its evaluation
+        with interruption.at_once():
+            hooks.start(plan.start.micro_batches)
+        count = start = saver.begin()
+        recorder.pause()
+        if hooks.stopping:
+            saver.save(start)
+        if hooks.stopping or plan.evaluates_after(start):  # a checkpoint is written before its evaluation
             validate(start)
         batches = data.training(plan.data_after(start), plan.data_after(plan.micro_batches))
-        for count, batch in enumerate(batches, start=start + 1):
+        for count, batch in enumerate(hooks.until_stopped(batches), start=start + 1):
+            hooks.before_update(count)
             stats = run.train_step(task, batch, optim_wrapper)
             saver.step(stats, count)
-            recorder.train_step(stats, run.batch_size(batch), count)  # with the lr that the update was made with
+            hooks.after_update(count)
+            recorder.train_step(stats, run.batch_size(batch), count, hooks.columns)  # before the lr moves
             schedule.step()
             debug_step()
-            if interruption.requested(plan.ends_update(count)) or plan.saves_after(count):
+            if interruption.requested(plan.ends_update(count)) or hooks.stopping or plan.saves_after(count):
                 saver.save(count)
             interruption.check()
-            if plan.evaluates_after(count):
+            if hooks.stopping or plan.evaluates_after(count):
                 validate(count)
         with run.evaluation_weights(task, optim_wrapper, data), interruption.at_once():
             metrics = run.evaluate(task, data.evaluation("test"))
-        recorder.evaluation("test", metrics, plan.micro_batches)
-    return recorder.finish(cfg.seed, course.objective)
+        recorder.evaluation("test", metrics, count)
+    return recorder.finish(cfg.seed, course.objective, hooks.end(count))
 
 
 if __name__ == "__main__":

@@ -207,6 +207,18 @@ def test_every_mixin_that_the_table_names_exists_and_every_file_is_named():
     assert named == {path.stem for path in (ROOT / "conf" / "optim_wrapper").glob("*.yaml")}
 
 
+def test_every_hook_and_each_of_their_methods_is_in_a_table():
+    from optwrap.hooks.hook import METHODS
+
+    rows = [line for line in section("docs/extend.md", "Hooks").splitlines() if line.startswith("| `")]
+    named = [re.match(r"\| `(\w+)`", row)[1] for row in rows]
+    assert sorted(named) == sorted(path.stem for path in (ROOT / "conf" / "hooks").glob("*.yaml"))
+    methods = re.findall(
+        r"`(\w+)\([\w, ]*\)`", section("docs/extend.md", "A hook in ten lines").partition("`run` has")[0]
+    )
+    assert methods == list(METHODS)
+
+
 def test_every_experiment_is_in_the_table():
     named = set(re.findall(r"`([\w/]+)`", re.sub(r"^.*\n```", "", TEXTS["docs/experiments.md"], flags=re.S)))
     assert {path.stem for path in (ROOT / "experiments").glob("*.yaml")} <= named

@@ -17,6 +17,7 @@ run
 checkpoint
 program
 record
+hooks
 plan
 optim.__init__
 optim.named_state  optim.two_passes

@@ -15,6 +15,7 @@ from optwrap.checkpoint.files import Checkpoints
 from optwrap.checkpoint.state import FORMAT, RunParts
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
+from optwrap.hooks.hook import switched_on
 from optwrap.plan.calls import begin
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, Position
@@ -156,19 +157,40 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
 
 
 def finished_value(
-    folder: Path, saved: Saved | None, plan: Plan, objective: str, ranks: Ranks = ALONE
+    folder: Path,
+    saved: Saved | None,
+    plan: Plan,
+    objective: str,
+    ranks: Ranks = ALONE,
+    hooks: Mapping[str, Any] | None = None,
 ) -> float | None:
-    """Return the objective's value where the run has nothing left to do, after saying so; else None."""
-    if saved is None or plan.start.micro_batches < plan.micro_batches:
+    """Return the objective's value where the run has nothing left to do, after saying so; else None.
+
+    A run that a hook has stopped has nothing left to do under the same `hooks`.
+    """
+    if saved is None:
         return None
-    result = read_result(folder) if ranks.is_first else {}
+    result = ranks.first(read_result(folder) if ranks.is_first else {})
+    at_its_end = plan.start.micro_batches >= plan.micro_batches
+    stopped = None if at_its_end or not same_hooks(saved, hooks) else result.get("stopped")
     # A longer run that was killed in its last evaluation still has the result of the shorter one.
     is_its = result.get("micro_batches") == saved.state["progress"]["micro_batches"]
-    value = ranks.first(result.get(objective) if is_its else None)
+    value = result.get(objective) if is_its and (at_its_end or stopped) else None
     if not isinstance(value, int | float):
         return None  # it was killed in its last evaluation: that is still to do
-    logger.info("%s: this run is finished (%s %.6g). Give more epochs to go on.", folder, objective, value)
+    logger.info("%s: this run is finished (%s %.6g). %s", folder, objective, value, _how_to_go_on(stopped))
     return float(value)
+
+
+def _how_to_go_on(stopped: str | None) -> str:
+    if stopped is None:
+        return "Give more epochs to go on."
+    return f"It was stopped by {stopped}. Give that hook other arguments to go on, or leave it out."
+
+
+def same_hooks(saved: Saved, nodes: Mapping[str, Any] | None) -> bool:
+    """Whether the run had the hooks of these `nodes` of a config at the checkpoint, with the same arguments."""
+    return switched_on(saved.state["config"].get("hooks")) == switched_on(nodes)
 
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:

@@ -161,5 +161,7 @@ class TrainConfig:
     """When the run saves itself."""
     log_level: LogLevel = LogLevel.INFO
     """DEBUG, INFO, WARNING or ERROR."""
+    hooks: dict[str, Any] = field(default_factory=dict)
+    """What else acts in the run: name -> a hook, such as early stopping."""
     debug: DebugConfig = field(default_factory=DebugConfig)
     """Switches that help to find a fault."""

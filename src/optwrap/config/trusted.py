@@ -153,6 +153,7 @@ _PARTS: Mapping[str, Callable[[Any], bool]] = {
     "torchvision.transforms": _is_transform,
     "torchmetrics": _is_metric,
     "optwrap.vision": lambda found: _is_offered(found, "optwrap.vision"),
+    "optwrap.hooks": lambda found: isinstance(found, type) and _is_offered(found, "optwrap.hooks"),
     "optwrap.optim": lambda found: _is_offered(found, "optwrap.optim") and found.__name__ in _OPTIM,
 }
 """Package -> what tells those of its objects that are trusted. Others load weights or run code that is given."""

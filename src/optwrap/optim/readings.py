@@ -51,6 +51,11 @@ class Readings:
         return self._window.counts.accumulative_counts
 
     @property
+    def is_weighted(self) -> bool:
+        """Whether the micro-batches of this window have weights."""
+        return self._window.is_weighted
+
+    @property
     def inner_count(self) -> int:
         """Micro-batches so far."""
         return self._window.counts.done

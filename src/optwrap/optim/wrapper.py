@@ -67,6 +67,7 @@ class OptimWrapper(Readings):
         self.assignments: list[Assignment] = []  # of each parameter, where a constructor built the wrapper
         self.calls_per_batch = 1.0  # of update_params, for a batch of data: what a run's length is planned by
         self.norm_is_due: Callable[[int], bool] | None = None  # updates (from 1) whose norm is measured anyway
+        self.after_step: list[Callable[[], None]] = []  # called after a step, while its gradients are there
         self._window = AccumulationWindow(accumulative_counts)
         self._parallel = ParallelModules(Untrained([optimizer]))
         self._steps = StepCounts()
@@ -134,6 +135,8 @@ class OptimWrapper(Readings):
         factor = self._window.finish(self._parallel.all)
         self.freezer.drop()
         self._count_step(self._finish.step(self.clip_grad, factor, measure, kwargs))
+        for call in self.after_step:
+            call()
 
     def _count_step(self, skipped: bool | Tensor) -> None:
         self._steps.count(skipped)
@@ -143,10 +146,7 @@ class OptimWrapper(Readings):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Evaluate inside: the weights are their averages, or what the optimizer keeps for it; else they stay.
-
-        Afterwards they are what they were, to the bit.
-        """
+        """Evaluate averages of the weights inside, or what the optimizer keeps for it; weights go back to the bit."""
         averaging = self.averaging
         with switched(self.optimizer), averaging.in_place_of(self._params()) if averaging else nullcontext():
             yield

@@ -15,6 +15,7 @@ from optwrap.instantiate import argument_names, locate
 logger = logging.getLogger(__name__)
 
 _OWN_TARGET = re.compile(r"\+*(model|data|task)\._target_=(.+)")
+_OWN_HOOK = re.compile(r"\+*(hooks\.\w+)\._target_=.+")
 
 
 def with_new_keys(arguments: list[str]) -> list[str]:
@@ -22,8 +23,10 @@ def with_new_keys(arguments: list[str]) -> list[str]:
 
     >>> with_new_keys(["model._target_=my.Net", "model.depth=3", "data.root=x"])
     ['model._target_=my.Net', '++model.depth=3', 'data.root=x']
+    >>> with_new_keys(["hooks.mine._target_=my.Hook", "hooks.mine.every=3", "hooks.other.every=3"])
+    ['++hooks.mine._target_=my.Hook', '++hooks.mine.every=3', 'hooks.other.every=3']
     """
-    own = [found[1] for each in arguments if (found := _OWN_TARGET.fullmatch(each))]
+    own = [found[1] for each in arguments if (found := _OWN_TARGET.fullmatch(each) or _OWN_HOOK.fullmatch(each))]
     return [
         f"++{each}"
         if each.startswith(tuple(f"{group}." for group in own)) and not _OWN_TARGET.match(each)

@@ -24,17 +24,21 @@ FILES = {
     "curves": "curves.png",
     "checkpoint": "checkpoint.pt",
     "trace": "trace.json",
+    "lr finder": "lr_finder.png",
     "status": "status.json",
 }
 
 
-def complete(folder: Path, plan: Plan) -> None:
-    """Write what is still missing beside the result of a run: its curves, and then that it is finished."""
+def complete(folder: Path, plan: Plan, count: int) -> None:
+    """Write what is still missing beside the result of a run: its curves, and then that it is finished.
+
+    `count` is its micro-batches, fewer than planned where it was stopped.
+    """
     if _status(folder) == "finished":
         return
     if (folder / FILES["metrics"]).exists():
         plot_curves(folder / FILES["metrics"], folder / FILES["curves"])
-    _write_status(folder, plan, "finished", plan.micro_batches)
+    _write_status(folder, plan, "finished", count)
 
 
 class FolderWriter:
@@ -103,7 +107,7 @@ class FolderWriter:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json` and `curves.png`; show the summary."""
         write_json(self.path / FILES["result"], result)
-        complete(self.path, self._plan)
+        complete(self.path, self._plan, result["micro_batches"])
         files = {what: self.path / name for what, name in FILES.items() if what != "status"}
         shown = {name: value for name, value in result.items() if name not in UNSHOWN}
         summary(shown, {"folder": self.path} | files)

@@ -1,7 +1,7 @@
 """What a run comes to as it goes: its metrics, means over its ranks, and rows of them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -74,8 +74,17 @@ class Recorder:
         if self._folder is not None:
             self._folder.end(error, self._count)
 
-    def train_step(self, stats: Mapping[str, Tensor], samples: int, count: int) -> None:
-        """Take in one micro-batch; every `log_every` updates, read the device and write a training row."""
+    def train_step(
+        self,
+        stats: Mapping[str, Tensor],
+        samples: int,
+        count: int,
+        columns: MutableMapping[str, Tensor | float | int | None] | None = None,
+    ) -> None:
+        """Take in one micro-batch; every `log_every` updates, read the device and write a training row.
+
+        `columns` is what else stands in that row, rank 0's; they are taken out when it is written.
+        """
         self._count = count
         self._meter.add(stats, samples)
         if self._folder is not None:
@@ -86,7 +95,10 @@ class Recorder:
         means = self._ranks.mean(means)
         if self._folder is not None:
             speed = {"images_per_second": images_per_second * self._ranks.size}
-            self._folder.train_row(self._place(count) | means | self._optimizer_columns() | speed)
+            more = {name: _number(value) for name, value in (columns or {}).items()}
+            self._folder.train_row(self._place(count) | means | self._optimizer_columns() | speed | more)
+        if columns:
+            columns.clear()
         self._meter.start()
 
     def evaluation(self, split: str, metrics: Mapping[str, float], count: int) -> None:
@@ -94,10 +106,14 @@ class Recorder:
         self.metrics |= {f"{split}/{name}": value for name, value in metrics.items()}
         if self._folder is not None:
             self._folder.row(split, self._place(count) | dict(metrics))
+        self.pause()
+
+    def pause(self) -> None:
+        """Leave the time since the last micro-batch out of the throughput."""
         self._meter.pause()
 
-    def finish(self, seed: int, objective: Objective) -> float:
-        """Write `result.json` and `curves.png`, show the summary; return the objective's value.
+    def finish(self, seed: int, objective: Objective, more: Mapping[str, Any] | None = None) -> float:
+        """Write `result.json`, with `more`, and `curves.png`, show the summary; return the objective's value.
 
         Raises:
             ConfigError: every step was skipped, so that nothing was learnt.
@@ -109,10 +125,10 @@ class Recorder:
                 self._wrappers,
                 objective,
                 seed=seed,
-                micro_batches=self.plan.micro_batches,
+                micro_batches=self._count,
                 seconds=self._seconds(),
             )
-            self._folder.finish(result)
+            self._folder.finish(result | dict(more or {}))
         return self.metrics[objective.name]
 
     def where(self) -> str:
@@ -153,3 +169,7 @@ class Recorder:
             columns[f"{name}grad_norm"] = None if norm is None else norm.item()
             columns[f"{name}skipped_steps"] = wrapper.skipped_steps
         return columns
+
+
+def _number(value: Tensor | float | int | None) -> float | int | None:
+    return value.item() if isinstance(value, Tensor) else value

@@ -69,7 +69,7 @@ def set_course(
     checkpoints.check_own()
     saved = find_saved(cfg.resume, checkpoints, process.state_device, ranks, sharded_params(model))
     plan = _plan(cfg, order, optim_wrapper, saved, ranks)
-    finished = finished_value(folder, saved, plan, cfg.objective, ranks)
+    finished = finished_value(folder, saved, plan, cfg.objective, ranks, plain_config(cfg).get("hooks"))
     judged = Metrics(objective.directions, objective.metric)
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
     for wrapper in named_wrappers(optim_wrapper).values():
@@ -81,7 +81,7 @@ def set_course(
     config = plain_config(cfg) | {"threads": torch.get_num_threads()}
     if saved is not None and finished is not None and ranks.is_first:
         checkpoints.complete(saved.path)
-        complete(folder, plan)
+        complete(folder, plan, saved.state["progress"]["micro_batches"])
     if saved is not None and finished is None:
         restore(parts, saved, plan, config)
         if ranks.is_first:

@@ -14,6 +14,7 @@ from optwrap.checkpoint.resume import find_saved
 from optwrap.checkpoint.shard_saver import ShardSaver
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
+from optwrap.hooks.hooks import Hooks
 from optwrap.optim import load_named_state_dict
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.calls import CallCheck, begin
@@ -31,21 +32,18 @@ class Saver:
     run is interrupted.
     """
 
-    def __init__(self, course: Course, recorder: Recorder, on_nonfinite: str) -> None:
+    def __init__(self, course: Course, recorder: Recorder, hooks: Hooks, on_nonfinite: str) -> None:
         self._checkpoints, self._parts, self._plan = course.checkpoints, course.parts, course.plan
         self._config, self._saved, self._process = course.config, course.saved, course.process
         self._ranks = course.process.ranks
-        self._recorder, self._objective = recorder, course.objective
+        self._recorder, self._hooks, self._objective = recorder, hooks, course.objective
         self._newest: Path | None = None
         switches = course.config["checkpoint"]
         self._shards = None
         if switches["sharded"]:
             self._shards = ShardSaver(course.checkpoints, self._ranks, switches["asynchronous"])
-        wrappers = named_wrappers(course.parts.optim_wrapper)
-        self._check_calls = CallCheck(wrappers)
-        self.watch = NonFiniteWatch(
-            on_nonfinite, wrappers, course.plan, self._roll_back, self._ranks, course.parts.model
-        )
+        self._wrappers, self._on_nonfinite = named_wrappers(course.parts.optim_wrapper), on_nonfinite
+        self._check_calls = CallCheck(self._wrappers)
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +68,10 @@ class Saver:
 
     def begin(self) -> int:
         """Start at the plan's beginning, or where the checkpoint stood; return the micro-batches behind."""
+        # Here, since it looks at the model as it is when training begins: a hook may have tried something out.
+        self.watch = NonFiniteWatch(
+            *(self._on_nonfinite, self._wrappers, self._plan, self._roll_back, self._ranks, self._parts.model)
+        )
         saved = self._saved
         if saved is not None:
             self._newest = saved.path
@@ -107,6 +109,7 @@ class Saver:
         rest = {
             "progress": progress,
             "recorder": records,
+            "hooks": self._hooks.state_dict(),
             "best": self._objective.best,
             "rollbacks": self.watch.rollbacks,
             "buffers": self.watch.state(),

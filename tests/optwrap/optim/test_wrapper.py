@@ -179,6 +179,24 @@ def test_last_grad_norm_is_the_norm_before_clipping(twins, batches, loss_of):
     assert optim_wrapper.last_grad_norm == clip_grad_norm_(expected.parameters(), float("inf"))
 
 
+@pytest.mark.parametrize("fused", [None, False])
+def test_after_a_step_its_clipped_gradients_can_be_read(fused, twins, batches, loss_of):
+    model, twin = twins
+    optim_wrapper, seen = wrapper_of(model, fused, accumulative_counts=2, clip_grad={"max_norm": 0.1}), []
+    optim_wrapper.after_step.append(lambda: seen.append([param.grad.clone() for param in model.parameters()]))
+    for batch in batches[:4]:
+        optim_wrapper.update_params(loss_of(model, batch))
+    expected = []
+
+    def clip(params):
+        params = list(params)
+        clip_grad_norm_(params, 0.1)
+        expected.append([param.grad.clone() for param in params])
+
+    train_by_hand(twin, batches[:4], loss_of, 2, clip)
+    torch.testing.assert_close(seen, expected)
+
+
 def test_a_nonfinite_norm_is_an_error_where_asked_for(twins, batches, loss_of):
     model, _ = twins
     optim_wrapper = wrapper_of(model, clip_grad={"max_norm": 1, "error_if_nonfinite": True})

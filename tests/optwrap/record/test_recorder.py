@@ -57,6 +57,26 @@ def test_rows_of_training_and_evaluation_stand_in_order(tmp_path, optim_wrapper)
     assert rows(tmp_path)[0]["lr"] == "0.5"
 
 
+def test_further_columns_stand_in_the_next_row_alone(tmp_path, optim_wrapper):
+    plan, columns = replace(PLAN, log_every=2), {"seen": torch.tensor(3.0), "none": None}
+    with Recorder(tmp_path, plan, optim_wrapper, ROWS_ONLY) as recorder:
+        for count in (1, 2, 3, 4):
+            recorder.train_step({"loss": torch.tensor(1.0)}, 8, count, columns)
+    assert [(row["seen"], row["none"]) for row in rows(tmp_path)] == [("3", ""), ("", "")]
+    assert columns == {}
+
+
+def test_a_pause_before_the_first_micro_batch_is_left_out_of_the_throughput(tmp_path, optim_wrapper, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with Recorder(tmp_path, PLAN, optim_wrapper, ROWS_ONLY) as recorder:
+        now = 100.0
+        recorder.pause()
+        now = 102.0
+        recorder.train_step({"loss": torch.tensor(1.0)}, 8, 1)
+    assert float(rows(tmp_path)[0]["images_per_second"]) == 4
+
+
 def test_training_rows_can_be_left_out(tmp_path, optim_wrapper):
     run(tmp_path, optim_wrapper, train_rows=False)
     assert [row["split"] for row in rows(tmp_path)] == ["val", "val", "test"]

@@ -57,6 +57,8 @@ def _unknown_key(error: OmegaConfBaseException, full_key: str, line: CommandLine
         hint = did_you_mean(key, [*groups, *keys])
     kind = _class_name(error.object_type) if above else ""
     owner = (f"{above} ({kind})" if kind else above) or "the config"
+    if not keys and key in (line.options(above) if above in line.groups() else ()):
+        return f"{above}={key} is not chosen, so {full_key} is not there. Add it: {above}=[{key}]."
     if not keys:
         return f"{owner} is null or empty, so {key!r} in it cannot be set; set {above} as a whole."
     return f"{owner} has no key {key!r}.{hint}\n{listing('Its keys', keys)}"

@@ -32,6 +32,11 @@ class AccumulationWindow:
         self._weighted = WeightedWindow(accumulative_counts)
         self._length = 1  # by which the gradients now held were divided
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether a micro-batch of the window, or the one whose backward pass is to come, has a weight."""
+        return self._weighted.total is not None or self._weighted.pending is not None
+
     def normalise(
         self,
         loss: Tensor,

@@ -215,3 +215,13 @@ def test_a_loss_without_items_that_is_not_differentiated_leaves_the_next_alone()
     optim_wrapper.update_params(model(torch.ones(1, 1)).sum(), weight=5)
     assert model.weight.item() == pytest.approx(-2)
     assert node.name().endswith("AccumulateGrad")
+
+
+def test_a_window_tells_whether_its_micro_batches_have_weights():
+    model = nn.Linear(1, 1)
+    optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), accumulative_counts=2)
+    for weight in (None, 3.0):
+        optim_wrapper.update_params(model(torch.ones(1, 1)).sum(), weight=weight)
+        assert optim_wrapper.is_weighted == (weight is not None)
+        optim_wrapper.update_params(model(torch.ones(1, 1)).sum(), weight=weight)
+        assert not optim_wrapper.is_weighted
