@@ -24,6 +24,7 @@ def main(cfg: Any) -> float:
     hooks = run.hooks(cfg, course, data)
 
     with (
+        data,
         program.Interruption(process.ranks.agreement()) as interruption,
         run.record(course) as recorder,
         run.Saver(course, recorder, hooks, cfg.on_nonfinite) as saver,

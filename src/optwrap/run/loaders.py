@@ -6,11 +6,11 @@ them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, 
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from omegaconf import DictConfig
@@ -51,7 +51,7 @@ class SeededBatches(Dataset[Any]):
 
 @dataclass(frozen=True)
 class Loaders:
-    """The batches of a run, on its device."""
+    """The batches of a run, on its device; a context manager that ends what workers it has."""
 
     order: TrainingOrder
     _data: Any
@@ -60,9 +60,23 @@ class Loaders:
     _options: dict[str, Any]
     _kept: dict[str, DataLoader[Any]] = field(default_factory=dict)
 
-    def training(self, first: int, last: int) -> Iterator[Any]:
-        """Yield the training batches from number `first` to before `last`, counted over all epochs."""
-        return map(self._to_device, self._loader(self._data.train, _Part(self.order, first, last), lasts=False))
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.clear()  # before the process ends, which would kill them
+
+    def training(self, first: int, last: int) -> Generator[Any]:
+        """Yield the training batches from number `first` to before `last`, counted over all epochs.
+
+        Its workers end with the generator, also where that is closed early: those that outlive it would be killed.
+        """
+        batches = iter(self._loader(self._data.train, _Part(self.order, first, last), lasts=False))
+        try:
+            for batch in batches:
+                yield self._to_device(batch)
+        finally:
+            del batches
 
     def evaluation(self, split: str) -> Iterator[Any]:
         """Yield the batches of the whole `split`, val or test; its workers stay for the next time."""
