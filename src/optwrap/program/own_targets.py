@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optwrap.config.train_schema import TrainConfig
 from optwrap.errors import did_you_mean
 from optwrap.instantiate import argument_names, locate
+from optwrap.loggers.nodes import check_loggers
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,12 @@ def take_typed(cfg: DictConfig, overrides: list[str]) -> None:
     """Make the config one of what was typed beyond the configs, and say what nothing reads.
 
     Raises:
-        ConfigError: as `fit_own_targets`.
+        ConfigError: as `fit_own_targets` and `check_loggers`.
     """
     fit_own_targets(cfg, overrides)
     warn_of_new_keys(cfg, overrides)
+    if "logger" in cfg:
+        check_loggers(cfg.logger)
 
 
 def warn_of_new_keys(cfg: DictConfig, overrides: list[str]) -> None:

@@ -14,6 +14,7 @@ from optwrap.checkpoint.model_state import sharded_params
 from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
 from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
+from optwrap.loggers.trackers import build_trackers
 from optwrap.optim import Metrics, OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
 from optwrap.plan.calls import begin
 from optwrap.plan.objective import Objective
@@ -23,6 +24,7 @@ from optwrap.plan.ranks import Ranks
 from optwrap.program.folder import run_folder, save_config
 from optwrap.record.folder_writer import complete
 from optwrap.record.recorder import Recorder
+from optwrap.run.naming import named
 from optwrap.run.setup import Process, seed_rank
 from optwrap.run.threads import keep_threads
 
@@ -108,11 +110,6 @@ def _plan(
 def record(course: Course) -> Recorder:
     """Return what records this process's part of the run, from where it stands."""
     records = None if course.saved is None else course.saved.records
-    return Recorder(
-        course.folder,
-        course.plan,
-        course.parts.optim_wrapper,
-        course.config["logger"],
-        records,
-        course.process.ranks,
-    )
+    ranks = course.process.ranks
+    trackers = build_trackers(course.config, course.folder, named(course.folder)) if ranks.is_first else None
+    return Recorder(course.folder, course.plan, course.parts.optim_wrapper, trackers, records, ranks)

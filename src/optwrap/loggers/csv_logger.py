@@ -1,4 +1,4 @@
-"""Where metrics rows are recorded: each logger has `log(split, row)` and `close()`."""
+"""metrics.csv: the rows of a run, and what of them others are told."""
 
 import csv
 import io
@@ -11,8 +11,7 @@ from typing import Self
 
 from optwrap.errors import ConfigError
 from optwrap.files import write_text
-
-Value = float | int | None
+from optwrap.loggers.protocol import Row, Value
 
 
 class CsvLogger:
@@ -40,7 +39,7 @@ class CsvLogger:
         self.rows = len(kept)
         self._write(kept)
 
-    def log(self, split: str, row: Mapping[str, Value]) -> None:
+    def log(self, split: str, row: Row) -> None:
         """Append one row; it is on disk when this returns."""
         new = [column for column in row if column not in self.columns]
         if new:
@@ -56,6 +55,11 @@ class CsvLogger:
     def sync(self) -> None:
         """Make the rows so far last through a power cut."""
         os.fsync(self._file.fileno())
+
+    def written(self) -> list[tuple[str, dict[str, float | int]]]:
+        """Return the rows of the file, each with its split, less empty cells."""
+        header, *rows = self._read()
+        return [(row[0], numbers(dict(zip(header[1:], row[1:], strict=False)))) for row in rows]
 
     def close(self) -> None:
         """Close the file; the logger is then of no further use."""
@@ -85,39 +89,22 @@ class CsvLogger:
         self._file = self.path.open("a", newline="", encoding="utf-8")
 
 
-class TensorBoardLogger:
-    """Rows of metrics as TensorBoard scalars `split/name` over updates, in `directory`."""
+def as_written(row: Row) -> dict[str, float | int]:
+    """Return a row as the file has it: what is told from memory is then what is read.
 
-    def __init__(self, directory: str | os.PathLike[str], after_update: int | None = None) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            if error.name is not None and not f"{error.name}.".startswith(("tensorboard.", "torch.")):
-                raise ConfigError(
-                    f"logger=tensorboard: the package tensorboard is there, but cannot be loaded: {error}. "
-                    "Install what it misses, or choose logger=csv."
-                ) from error
-            raise ConfigError(
-                'logger=tensorboard needs the package tensorboard: pip install -e ".[tensorboard]", '
-                "or choose logger=csv."
-            ) from error
-        purge = None if after_update is None else after_update + 1  # a resumed run writes those again
-        self._writer = SummaryWriter(str(directory), purge_step=purge)
+    >>> as_written({"update": 3, "loss": 1 / 3, "grad_norm": None})
+    {'update': 3, 'loss': 0.3333333333}
+    """
+    return numbers({name: _cell(value) for name, value in row.items()})
 
-    def log(self, split: str, row: Mapping[str, Value]) -> None:
-        """Add each number of the row at the step `row['update']`; None is left out."""
-        step = int(row.get("update") or 0)
-        for name, value in row.items():
-            if value is not None and name != "update":
-                self._writer.add_scalar(f"{split}/{name}", value, step)
 
-    def sync(self) -> None:
-        """Write out what is pending."""
-        self._writer.flush()
+def numbers(cells: Mapping[str, str]) -> dict[str, float | int]:
+    """Return the numbers of the cells that are not empty, whole ones as int."""
+    return {name: _number(cell) for name, cell in cells.items() if cell}
 
-    def close(self) -> None:
-        """Write out what is pending, and end the file."""
-        self._writer.close()
+
+def _number(cell: str) -> float | int:
+    return int(cell) if cell.lstrip("-").isdecimal() else float(cell)
 
 
 def _cell(value: str | Value) -> str:
