@@ -99,12 +99,16 @@ def as_written(row: Row) -> dict[str, float | int]:
 
 
 def numbers(cells: Mapping[str, str]) -> dict[str, float | int]:
-    """Return the numbers of the cells that are not empty, whole ones as int."""
-    return {name: _number(cell) for name, cell in cells.items() if cell}
+    """Return the numbers among the cells, whole ones as int."""
+    found = {name: _number(cell) for name, cell in cells.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _number(cell: str) -> float | int:
-    return int(cell) if cell.lstrip("-").isdecimal() else float(cell)
+def _number(cell: str) -> Value:
+    try:
+        return int(cell) if cell.lstrip("-").isdecimal() else float(cell)
+    except ValueError:  # an empty cell, or what somebody else has written there
+        return None
 
 
 def _cell(value: str | Value) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from optwrap.argument_types import describe, fits
 from optwrap.errors import ConfigError, did_you_mean
-from optwrap.instantiate import build, locate, partial, plain
+from optwrap.instantiate import argument_names, build, locate, partial, plain
 from optwrap.loggers.protocol import Logger
 
 CSV = "csv"
@@ -31,8 +31,9 @@ def check_loggers(node: Any) -> None:
     writes_train_rows(node)
     for key, each in trackers(node):
         arguments, _ = _split(key, each)
+        target = _located(key, arguments)
+        _check_installed(key, target)
         partial(arguments, f"logger.{key}")
-        _check_installed(key, locate(str(arguments["_target_"]), f"logger.{key}._target_"))
 
 
 def build_logger(key: str, node: Mapping[str, Any]) -> tuple[Logger, dict[str, Any]]:
@@ -42,7 +43,7 @@ def build_logger(key: str, node: Mapping[str, Any]) -> tuple[Logger, dict[str, A
         ConfigError: as `check_loggers`, or it lacks a method of the protocol.
     """
     arguments, own = _split(key, node)
-    _load(key, locate(str(arguments["_target_"]), f"logger.{key}._target_"))
+    _load(key, _located(key, arguments))
     found = build(arguments, f"logger.{key}")
     missing = [name for name in _METHODS if not callable(getattr(found, name, None))]
     if missing:
@@ -106,6 +107,21 @@ def _split(key: str, node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
             least = " of seconds, at least 0" if name == "wait" else ""
             raise ConfigError(f"logger.{key}.{name}={_shown(value)}: expected {describe(kind)}{least}.")
     return {name: value for name, value in node.items() if name not in OWN_KEYS}, own
+
+
+def _located(key: str, arguments: Mapping[str, Any]) -> Any:
+    """Return the class of a node, after checking that it takes the node's keys."""
+    target = arguments["_target_"]
+    found = target if callable(target) else locate(str(target), f"logger.{key}._target_")
+    known = argument_names(found)
+    keys = [*(known or []), *OWN_KEYS]
+    for name in arguments if known is not None else ():
+        if name != "_target_" and name not in keys:
+            raise ConfigError(
+                f"logger.{key}.{name}: there is no such key.{did_you_mean(name, keys)} "
+                f"Its keys: {', '.join(keys)}."
+            )
+    return found
 
 
 def _check_installed(key: str, target: Any) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 Value = float | int | None
 Row = Mapping[str, Value]
@@ -29,7 +29,7 @@ class Run:
     resumed: bool = False
 
 
-class Logger(Protocol):
+class Logger:
     """Records a run's rows somewhere. To be inherited from: what a logger of one's own leaves out does nothing.
 
     All methods are called from one thread that is not the run's, in the order below; a constructor takes the keys

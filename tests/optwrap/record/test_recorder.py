@@ -11,12 +11,12 @@ from torchmetrics import MeanMetric, MetricCollection
 
 import optwrap
 from optwrap.errors import ConfigError
+from optwrap.loggers.trackers import Named, build_trackers
 from optwrap.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from optwrap.plan.objective import Objective
 from optwrap.plan.plan import Plan, Position
 from optwrap.record.recorder import Recorder
 
-ROWS_ONLY = {"train_rows": True, "tensorboard": False}
 TASK = SimpleNamespace(metrics=MetricCollection({"loss": MeanMetric()}))
 PLAN = Plan(micro_batches=4, per_epoch=2, accumulative_counts=1, log_every=1, eval_every=None)
 
@@ -26,9 +26,9 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def run(folder, optim_wrapper, losses=(4.0, 3.0, 2.0, 1.0), train_rows=True, tensorboard=False):
-    logger = {"train_rows": train_rows, "tensorboard": tensorboard}
-    with Recorder(folder, PLAN, optim_wrapper, logger) as recorder:
+def run(folder, optim_wrapper, losses=(4.0, 3.0, 2.0, 1.0), **logger):
+    trackers = build_trackers({"logger": logger}, folder, Named("run"))
+    with Recorder(folder, PLAN, optim_wrapper, trackers) as recorder:
         for count, loss in enumerate(losses, start=1):
             recorder.train_step({"loss": torch.tensor(loss)}, 8, count)
             if PLAN.evaluates_after(count):
@@ -58,7 +58,7 @@ def test_rows_of_training_and_evaluation_stand_in_order(tmp_path, optim_wrapper)
 
 
 def test_training_rows_can_be_left_out(tmp_path, optim_wrapper):
-    run(tmp_path, optim_wrapper, train_rows=False)
+    run(tmp_path, optim_wrapper, csv={"train_rows": False})
     assert [row["split"] for row in rows(tmp_path)] == ["val", "val", "test"]
 
 
@@ -80,7 +80,7 @@ def test_the_folder_holds_the_table_of_param_groups_and_the_curves(tmp_path, opt
 
 def test_tensorboard_events_are_written_where_asked_for(tmp_path, optim_wrapper):
     pytest.importorskip("tensorboard")
-    run(tmp_path, optim_wrapper, tensorboard=True)
+    run(tmp_path, optim_wrapper, tensorboard={"_target_": "optwrap.loggers.TensorBoardLogger"})
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
@@ -114,7 +114,7 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(tmp_path, optim_wrap
 
     def go_on(folder, start, end, resumed=None):
         part = replace(plan, start=Position(start))
-        with Recorder(folder, part, optim_wrapper, ROWS_ONLY, resumed) as recorder:
+        with Recorder(folder, part, optim_wrapper, resumed=resumed) as recorder:
             for count, loss in list(enumerate(losses, start=1))[start:end]:
                 recorder.train_step({"loss": torch.tensor(loss)}, 8, count)
                 if count == 3:
@@ -142,7 +142,7 @@ def test_the_status_says_how_the_run_ended(tmp_path, optim_wrapper):
         return json.loads((tmp_path / "status.json").read_text())
 
     for error, named in ((RuntimeError, "failed"), (KeyboardInterrupt, "interrupted")):
-        recorder = Recorder(tmp_path, PLAN, optim_wrapper, ROWS_ONLY)
+        recorder = Recorder(tmp_path, PLAN, optim_wrapper)
         recorder.__enter__()
         assert status() == {"status": "running", "update": 0, "updates": 4}
         recorder.train_step({"loss": torch.tensor(1.0)}, 8, 1)
