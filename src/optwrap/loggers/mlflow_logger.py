@@ -29,15 +29,20 @@ class MlflowLogger(Logger):
     def start(self, run: Run) -> Collection[Place]:
         """Find the run by its tag, or make it with the config as its params; return the rows that it has."""
         from mlflow import MlflowClient
+        from mlflow.environment_variables import MLFLOW_TRACKING_URI
 
         logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)  # it says that it makes tables
         self._run = run
         self._metrics: list[Any] = []
-        store = _STORE.absolute()
-        store.mkdir(parents=True, exist_ok=True)
-        with locked(store, wait=60.0):  # two that make the tables at once fail
-            self._client = MlflowClient(self._uri or _uri_of_environment() or f"sqlite:///{store / 'mlflow.db'}")
-            experiment = self._experiment_id(store / "artifacts")
+        if uri := self._uri or MLFLOW_TRACKING_URI.get():
+            self._client = MlflowClient(uri)
+            experiment = self._experiment_id(None)
+        else:
+            store = _STORE.absolute()
+            store.mkdir(parents=True, exist_ok=True)
+            with locked(store, wait=60.0):  # of two that make the tables at once one would fail
+                self._client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+                experiment = self._experiment_id((store / "artifacts").as_uri())
         known = self._client.search_runs([experiment], f"tags.`optwrap.id` = '{run.id}'", max_results=1)
         if not known:
             self._id = self._new_run(experiment)
@@ -76,12 +81,11 @@ class MlflowLogger(Logger):
         """Say that the run is over."""
         self._client.set_terminated(self._id)
 
-    def _experiment_id(self, artifacts: Path) -> str:
+    def _experiment_id(self, artifacts: str | None) -> str:
         name = self._experiment or self._run.project
         if found := self._client.get_experiment_by_name(name):
             return str(found.experiment_id)
-        is_local = self._client.tracking_uri.startswith("sqlite:")
-        return str(self._client.create_experiment(name, artifacts.as_uri() if is_local else None))
+        return str(self._client.create_experiment(name, artifacts))
 
     def _new_run(self, experiment: str) -> str:
         from mlflow.entities import Param
@@ -92,12 +96,6 @@ class MlflowLogger(Logger):
         for start in range(0, len(params), 100):
             self._client.log_batch(run.info.run_id, params=params[start : start + 100], synchronous=True)
         return str(run.info.run_id)
-
-
-def _uri_of_environment() -> str | None:
-    from mlflow.environment_variables import MLFLOW_TRACKING_URI
-
-    return MLFLOW_TRACKING_URI.get()
 
 
 def _flat(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,9 +2,10 @@
 
 import csv
 import json
-import math
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
+
+import numpy as np
 
 Stored = list[tuple[str, dict[str, float]]]
 
@@ -70,15 +71,15 @@ READERS: dict[str, Callable[[Path], Stored]] = {
 }
 
 
-def assert_stored(key: str, folder: Path, rel: float = 0.0, but: Set[str] = frozenset()) -> None:
-    """The tracker has each row of metrics.csv once, and no other; columns `but` are not looked at."""
+def assert_stored(key: str, folder: Path, single: bool = False, but: Set[str] = frozenset()) -> None:
+    """The tracker has each row of metrics.csv once, and no other, in single precision where it has that; less columns `but`."""
     stored, written = READERS[key](folder), rows(folder)
-    assert _sorted(stored, rel, but) == _sorted(written, rel, but)
+    assert _sorted(stored, single, but) == _sorted(written, single, but)
 
 
-def _sorted(stored: Stored, rel: float, but: Set[str]) -> Sequence[tuple]:
+def _sorted(stored: Stored, single: bool, but: Set[str]) -> Sequence[tuple]:
     def text(value: float) -> str:
-        return "nan" if math.isnan(value) else f"{value:.{6 if rel else 17}g}"
+        return repr(float(np.float32(value)) if single else value)
 
     return sorted(
         (split, row["update"], sorted((name, text(value)) for name, value in row.items() if name not in but))
