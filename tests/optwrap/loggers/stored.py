@@ -72,7 +72,7 @@ READERS: dict[str, Callable[[Path], Stored]] = {
 
 
 def assert_stored(key: str, folder: Path, single: bool = False, but: Set[str] = frozenset()) -> None:
-    """The tracker has each row of metrics.csv once, and no other, in single precision where it has that; less columns `but`."""
+    """The tracker has each row of metrics.csv once, and no other (`single`: precision), less columns `but`."""
     stored, written = READERS[key](folder), rows(folder)
     assert _sorted(stored, single, but) == _sorted(written, single, but)
 

@@ -1,6 +1,7 @@
 """A tracker that fails, hangs or runs out of disk is warned of once, and the run neither waits nor ends."""
 
 import errno
+import json
 import logging
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from optwrap.loggers.delivery import Delivery
 from optwrap.loggers.protocol import Run
 from tests.optwrap.loggers import part
 from tests.optwrap.loggers.stored import identity, rows
+from tests.pages import IS_TEMPLATE, blocks, section
 
 
 class Lines(Logger):
@@ -155,3 +157,17 @@ def test_a_journal_knows_what_a_killed_run_had_sent(point, tmp_path):
     written = [f"{split} {row['update']:g}" for split, row in rows(tmp_path / "run")]
     assert list(dict.fromkeys(sent)) == written
     assert len(sent) == len(written) + (point == "after_log")  # the row that was cut short
+
+
+@pytest.mark.skipif(not IS_TEMPLATE, reason="own pages")
+def test_the_logger_of_the_pages_writes_a_line_a_row(tmp_path, monkeypatch):
+    code = blocks(section("docs/extend.md", "A logger of one's own in fifteen lines"), "python")[0]
+    (tmp_path / "lines_of_json.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"lines": {"_target_": "lines_of_json.JsonLines", "file": "lines.jsonl"}}
+    part.main(tmp_path / "run", own)
+    told = [json.loads(line) for line in (tmp_path / "run" / "lines.jsonl").read_text().splitlines()]
+    assert [(line["split"], line["update"]) for line in told] == [
+        (split, row["update"]) for split, row in rows(tmp_path / "run")
+    ]
+    assert {line["run"] for line in told} == {"run"}
