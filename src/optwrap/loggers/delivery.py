@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -66,9 +67,9 @@ class Delivery:
         """Send a file of the run's folder."""
         self._tasks.put(lambda: self._logger.artifact(path))
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         """Let the logger end after what it was sent; `join` waits for it."""
-        self._tasks.put(self._logger.close)
+        self._tasks.put(lambda: self._logger.close(status))
         self._tasks.put(None)
 
     def join(self, since: float) -> None:
@@ -76,6 +77,8 @@ class Delivery:
         if self._thread.ident is not None:
             self._thread.join(max(0.0, since + self._wait - time.monotonic()))
         if self._thread.is_alive():
+            with suppress(Exception):
+                getattr(self._logger, "abandon", _nothing)()
             self._warn(f"it did not end within {self._wait:g} s. What it lacks is sent when the run goes on")
 
     def _work(self) -> None:
@@ -112,6 +115,10 @@ class Delivery:
         if not self._has_warned:
             self._has_warned = True
             logger.warning("logger.%s: %s. metrics.csv has every row.", self.key, reason)
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Journal:

@@ -32,6 +32,7 @@ class MlflowLogger(Logger):
         from mlflow.environment_variables import MLFLOW_TRACKING_URI
 
         logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)  # it says that it makes tables
+        logging.getLogger("urllib3.connectionpool").addFilter(_is_of_others)
         self._run = run
         self._metrics: list[Any] = []
         if uri := self._uri or MLFLOW_TRACKING_URI.get():
@@ -77,9 +78,10 @@ class MlflowLogger(Logger):
         folder = path.relative_to(self._run.folder).parent.as_posix()
         self._client.log_artifact(self._id, str(path), None if folder == "." else folder)
 
-    def close(self) -> None:
-        """Say that the run is over."""
-        self._client.set_terminated(self._id)
+    def close(self, status: str) -> None:
+        """Say how the run ended, in MLflow's words."""
+        words = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+        self._client.set_terminated(self._id, words[status])
 
     def _experiment_id(self, artifacts: str | None) -> str:
         name = self._experiment or self._run.project
@@ -96,6 +98,11 @@ class MlflowLogger(Logger):
         for start in range(0, len(params), 100):
             self._client.log_batch(run.info.run_id, params=params[start : start + 100], synchronous=True)
         return str(run.info.run_id)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """Leave out each try to reach a server: what comes of them is said once."""
+    return not str(record.threadName).startswith("logger.")
 
 
 def _flat(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

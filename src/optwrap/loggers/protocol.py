@@ -53,5 +53,8 @@ class Logger:
     def sync(self) -> None:
         """Make last what was logged; called after each group of rows."""
 
-    def close(self) -> None:
-        """End the run's record; after this comes nothing."""
+    def close(self, status: str) -> None:
+        """End the run's record, after which comes nothing; `status` is finished, interrupted or failed."""
+
+    def abandon(self) -> None:
+        """Keep nothing from ending the process: called from the run's thread where this did not end in time."""

@@ -41,7 +41,7 @@ class TensorBoardLogger(Logger):
         """Write out what is pending."""
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         """Write out what is pending, and end the file."""
         self._writer.close()
 

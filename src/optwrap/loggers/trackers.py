@@ -9,8 +9,8 @@ from typing import Any
 
 from optwrap.errors import ConfigError
 from optwrap.files import read_json, write_json
-from optwrap.loggers.csv_logger import as_written
-from optwrap.loggers.delivery import FOLDER, Delivery, LoggedRow
+from optwrap.loggers.csv_logger import CsvLogger, as_written
+from optwrap.loggers.delivery import FOLDER, Delivery
 from optwrap.loggers.nodes import build_logger, trackers, writes_train_rows
 from optwrap.loggers.protocol import Row, Run
 
@@ -34,9 +34,10 @@ class Trackers:
         self._deliveries, self.train_rows = list(deliveries), train_rows
         self._rows = 0
 
-    def begin(self, rows: Sequence[LoggedRow]) -> None:
-        """Start them; `rows` are those of earlier parts of the run."""
-        self._rows = len(rows)
+    def begin(self, file: CsvLogger) -> None:
+        """Start them; `file` has the rows of earlier parts of the run."""
+        self._rows = file.rows
+        rows = file.written() if self._deliveries else []
         for each in self._deliveries:
             each.begin(rows)
 
@@ -56,12 +57,12 @@ class Trackers:
         for each in self._deliveries:
             each.artifact(path)
 
-    def close(self) -> None:
-        """Let all end, side by side, and wait for each as long as its node says."""
+    def close(self, status: str = "finished") -> None:
+        """Let all end, side by side, and wait for each as long as its node says; a second call does nothing."""
         now = time.monotonic()
         ending, self._deliveries = self._deliveries, []
         for each in ending:
-            each.close()
+            each.close(status)
         for each in ending:
             each.join(now)
 

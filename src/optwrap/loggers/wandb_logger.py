@@ -1,9 +1,12 @@
 """Rows as the history of a Weights & Biases run."""
 
+import atexit
 import logging
 import os
+import subprocess
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,15 +77,33 @@ class WandbLogger(Logger):
         """Save a file with the run."""
         self._wandb.save(str(path), base_path=str(self._folder), policy="now")
 
-    def close(self) -> None:
-        """Finish the W&B run."""
-        self._wandb.finish()
+    def close(self, status: str) -> None:
+        """Finish the W&B run; what has not finished it calls failed."""
+        self._wandb.finish(exit_code=int(status != "finished"))
+
+    def abandon(self) -> None:
+        """Have the process end without waiting for what W&B has still to send."""
+        atexit.register(_end_service)  # before W&B's own, which waits for it
 
     def _there(self, run: Run) -> list[Place]:
         files = parts(run.folder, run.id)
         if files and not is_ended(files[-1]):
             time.sleep(_LET_GO)
         return [place(row) for path in files for row in rows(path)]
+
+
+def _end_service() -> None:
+    """End the process that W&B has started beside this one, which W&B has no word for."""
+    import wandb
+
+    with suppress(AttributeError):
+        connection: Any = wandb.setup()._connection
+        process: subprocess.Popen[bytes] = connection._proc._process
+        process.terminate()
+        try:
+            process.wait(2.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _mode() -> str | None:

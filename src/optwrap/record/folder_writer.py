@@ -64,7 +64,7 @@ class FolderWriter:
     def begin(self) -> None:
         """Write the param groups and that the run is running; show the live display."""
         self._write_param_groups()
-        self._trackers.begin(self._csv.written())
+        self._trackers.begin(self._csv)
         self._progress.__enter__()
         _write_status(self.path, self._plan, "running", self._plan.start.micro_batches)
 
@@ -81,13 +81,14 @@ class FolderWriter:
             self._trackers.deliver()
         if error is None:
             return
+        status = "interrupted" if asked else "failed"
         if self.path.is_dir():  # else what has ended the run is that the folder is gone
-            _write_status(self.path, self._plan, "interrupted" if asked else "failed", count)
-        self.close()
+            _write_status(self.path, self._plan, status, count)
+        self.close(status)
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         """Let the trackers end; a second call does nothing."""
-        self._trackers.close()
+        self._trackers.close(status)
 
     def artifact(self, path: Path) -> None:
         """Send the trackers a file of the folder."""
@@ -124,7 +125,7 @@ class FolderWriter:
         complete(self.path, self._plan)
         for name in ("curves", "result"):
             self.artifact(self.path / FILES[name])
-        self.close()
+        self.close("finished")
         files = {what: self.path / name for what, name in FILES.items() if what != "status"}
         shown = {name: value for name, value in result.items() if name not in UNSHOWN}
         summary(shown, {"folder": self.path} | files)

@@ -120,7 +120,7 @@ class Recorder:
             )
             self._folder.finish(result)
         finally:
-            self._folder.close()
+            self._folder.close("failed")  # unless `finish` has ended them
         return self.metrics[objective.name]
 
     def where(self) -> str:

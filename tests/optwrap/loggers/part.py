@@ -55,7 +55,7 @@ class Part:
         )
         self.epoch = state["epoch"]
         self.csv = CsvLogger(folder / "metrics.csv", state["rows"], state["columns"])
-        trackers.begin(self.csv.written())
+        trackers.begin(self.csv)
 
     def row(self, split: str, update: int, **values: float | None) -> None:
         place = {"epoch": max(1, self.epoch), "update": update, "seconds": round(time.time() % 1000, 3)}
@@ -89,7 +89,7 @@ class Part:
             self.row("val", update, accuracy=self.epoch / 7)
             self.at("after_val")
             if self.point == "stop" and self.epoch == 2:
-                self.trackers.close()
+                self.trackers.close("interrupted")
                 raise KeyboardInterrupt
         self.row("test", 10 * EPOCHS, accuracy=0.5)
         self.trackers.deliver()

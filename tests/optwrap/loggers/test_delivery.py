@@ -38,8 +38,8 @@ class Lines(Logger):
     def artifact(self, path):
         self.log_line("artifact", path.name)
 
-    def close(self):
-        self.log_line("close")
+    def close(self, status):
+        self.log_line("close", status)
         self.file.close()
 
     def log_line(self, *words):
@@ -72,7 +72,7 @@ def test_a_logger_of_ones_own_is_told_each_row_in_order(tmp_path):
     start, *told = (tmp_path / "lines").read_text().splitlines()
     assert start == f"start {identity(tmp_path / 'run')['id']} run sweep False"
     assert told[:4] == ["train 5 loss", "train 10 loss", "val 10 accuracy", "train 15 loss"]
-    assert told[-3:] == ["test 30 accuracy", "artifact picture.png", "close"]
+    assert told[-3:] == ["test 30 accuracy", "artifact picture.png", "close finished"]
     assert len(told) == len(rows(tmp_path / "run")) + 2
 
 
@@ -119,7 +119,10 @@ def test_one_that_hangs_in_a_long_run_is_warned_of_before_its_end(tmp_path, capl
 
 
 def test_rows_wait_for_a_checkpoint_unless_they_are_live(tmp_path):
-    for live, expected in ((False, ["train 1 loss", "close"]), (True, ["train 1 loss", "train 2 loss", "close"])):
+    for live, expected in (
+        (False, ["train 1 loss", "close failed"]),
+        (True, ["train 1 loss", "train 2 loss", "close failed"]),
+    ):
         path = tmp_path / f"lines{live}"
         delivery = Delivery("mine", Lines(str(path)), Run(tmp_path / f"{live}", {}, "id", "run"), live=live)
         (tmp_path / f"{live}").mkdir()
@@ -127,7 +130,7 @@ def test_rows_wait_for_a_checkpoint_unless_they_are_live(tmp_path):
         for number in (1, 2):
             delivery.log(number, ("train", {"update": number, "loss": 1.0}))
         delivery.deliver(1)
-        delivery.close()
+        delivery.close("failed")
         delivery.join(time.monotonic())
         assert lines(path) == expected
 

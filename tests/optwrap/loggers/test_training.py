@@ -50,6 +50,7 @@ def test_a_killed_and_resumed_run_is_one_run_with_each_row_once(after, store):
     time.sleep(0.3 * after)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
+    assert first.returncode == -signal.SIGKILL
     before = identity(folder)
     said = finish(start(store, *told))
     assert "logger." not in said
