@@ -31,7 +31,7 @@ class CsvLogger:
         self.columns = ["split"]
         kept: list[list[str]] = []
         if rows != 0 and self.path.exists():
-            header, *kept = self._read()
+            header, *kept = _read(self.path)
             if header[:1] != ["split"]:
                 raise ConfigError(f"{self.path}: its first column is not split. Move it away to go on.")
             self.columns = header[:columns]
@@ -44,7 +44,7 @@ class CsvLogger:
         new = [column for column in row if column not in self.columns]
         if new:
             self._file.close()
-            _, *rows = self._read()
+            _, *rows = _read(self.path)
             self.columns += new
             self._write(rows)
         cells = {"split": split, **row}
@@ -55,11 +55,6 @@ class CsvLogger:
     def sync(self) -> None:
         """Make the rows so far last through a power cut."""
         os.fsync(self._file.fileno())
-
-    def written(self) -> list[tuple[str, dict[str, float | int]]]:
-        """Return the rows of the file, each with its split, less empty cells."""
-        header, *rows = self._read()
-        return [(row[0], numbers(dict(zip(header[1:], row[1:], strict=False)))) for row in rows]
 
     def close(self) -> None:
         """Close the file; the logger is then of no further use."""
@@ -73,13 +68,6 @@ class CsvLogger:
     ) -> None:
         self.close()
 
-    def _read(self) -> list[list[str]]:
-        try:
-            with self.path.open(newline="", encoding="utf-8") as file:
-                return list(csv.reader(file)) or [["split"]]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.path}: this is no CSV file ({error}). Move it away to go on.") from error
-
     def _write(self, rows: list[list[str]]) -> None:
         text = io.StringIO()
         writer = csv.writer(text)
@@ -87,6 +75,16 @@ class CsvLogger:
         writer.writerows([*row, *[""] * (len(self.columns) - len(row))] for row in rows)
         write_text(self.path, text.getvalue())
         self._file = self.path.open("a", newline="", encoding="utf-8")
+
+
+def read_rows(path: Path) -> list[tuple[str, dict[str, float | int]]]:
+    """Return the rows of a file, each with its split, less empty cells.
+
+    Raises:
+        ConfigError: it is no CSV.
+    """
+    header, *rows = _read(path)
+    return [(row[0], numbers(dict(zip(header[1:], row[1:], strict=False)))) for row in rows if row]
 
 
 def as_written(row: Row) -> dict[str, float | int]:
@@ -102,6 +100,14 @@ def numbers(cells: Mapping[str, str]) -> dict[str, float | int]:
     """Return the numbers among the cells, whole ones as int."""
     found = {name: _number(cell) for name, cell in cells.items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _read(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file)) or [["split"]]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: this is no CSV file ({error}). Move it away to go on.") from error
 
 
 def _number(cell: str) -> Value:

@@ -79,7 +79,7 @@ class Delivery:
         if self._thread.is_alive():
             with suppress(Exception):
                 getattr(self._logger, "abandon", _nothing)()
-            self._warn(f"it did not end within {self._wait:g} s. What it lacks is sent when the run goes on")
+            self._warn(f"it did not end within {self._wait:g} s. What it lacks is sent at a resume of the run")
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:

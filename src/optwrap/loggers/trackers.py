@@ -9,7 +9,7 @@ from typing import Any
 
 from optwrap.errors import ConfigError
 from optwrap.files import read_json, write_json
-from optwrap.loggers.csv_logger import CsvLogger, as_written
+from optwrap.loggers.csv_logger import as_written, read_rows
 from optwrap.loggers.delivery import FOLDER, Delivery
 from optwrap.loggers.nodes import build_logger, trackers, writes_train_rows
 from optwrap.loggers.protocol import Row, Run
@@ -34,10 +34,10 @@ class Trackers:
         self._deliveries, self.train_rows = list(deliveries), train_rows
         self._rows = 0
 
-    def begin(self, file: CsvLogger) -> None:
-        """Start them; `file` has the rows of earlier parts of the run."""
-        self._rows = file.rows
-        rows = file.written() if self._deliveries else []
+    def begin(self, metrics: Path) -> None:
+        """Start them; the file `metrics` has the rows of earlier parts of the run."""
+        rows = read_rows(metrics) if self._deliveries else []
+        self._rows = len(rows)
         for each in self._deliveries:
             each.begin(rows)
 

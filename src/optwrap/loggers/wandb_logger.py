@@ -104,6 +104,7 @@ def _end_service() -> None:
             process.wait(2.0)
         except subprocess.TimeoutExpired:
             process.kill()
+        connection._cleanup()  # or W&B would go on to speak to it
 
 
 def _mode() -> str | None:

@@ -38,6 +38,14 @@ def complete(folder: Path, plan: Plan) -> None:
     _write_status(folder, plan, "finished", plan.micro_batches)
 
 
+def send_rest(folder: Path, trackers: Trackers) -> None:
+    """Send the trackers of a finished run what they lack of it."""
+    if (folder / FILES["metrics"]).exists():
+        trackers.begin(folder / FILES["metrics"])
+        _send_files(folder, trackers)
+        trackers.close()
+
+
 class FolderWriter:
     """Writes a run's rows, status, param groups and result into `folder`, and shows them.
 
@@ -64,7 +72,7 @@ class FolderWriter:
     def begin(self) -> None:
         """Write the param groups and that the run is running; show the live display."""
         self._write_param_groups()
-        self._trackers.begin(self._csv)
+        self._trackers.begin(self._csv.path)
         self._progress.__enter__()
         _write_status(self.path, self._plan, "running", self._plan.start.micro_batches)
 
@@ -123,8 +131,7 @@ class FolderWriter:
         """Write `result.json` and `curves.png`; show the summary."""
         write_json(self.path / FILES["result"], result)
         complete(self.path, self._plan)
-        for name in ("curves", "result"):
-            self.artifact(self.path / FILES[name])
+        _send_files(self.path, self._trackers)
         self.close("finished")
         files = {what: self.path / name for what, name in FILES.items() if what != "status"}
         shown = {name: value for name, value in result.items() if name not in UNSHOWN}
@@ -141,6 +148,12 @@ class FolderWriter:
         title = f"{len(assignments)} parameters in {groups} param group{'s' * (groups != 1)}"
         shown = {"terminal": f"{title}: {FILES['param groups']}"}
         logger.info("%s:\n%s", title, format_table(assignments), extra=shown)
+
+
+def _send_files(folder: Path, trackers: Trackers) -> None:
+    for path in (folder / FILES["curves"], folder / FILES["result"]):
+        if path.exists():
+            trackers.artifact(path)
 
 
 def _status(folder: Path) -> Any:

@@ -22,7 +22,7 @@ from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
 from optwrap.plan.ranks import Ranks
 from optwrap.program.folder import run_folder, save_config
-from optwrap.record.folder_writer import complete
+from optwrap.record.folder_writer import complete, send_rest
 from optwrap.record.recorder import Recorder
 from optwrap.run.naming import named
 from optwrap.run.setup import Process, seed_rank
@@ -80,6 +80,7 @@ def set_course(
     if saved is not None and finished is not None and ranks.is_first:
         checkpoints.complete(saved.path)
         complete(folder, plan)
+        send_rest(folder, build_trackers(config, folder, named(folder)))
     if saved is not None and finished is None:
         restore(parts, saved, plan, config)
         if ranks.is_first:

@@ -55,7 +55,7 @@ class Part:
         )
         self.epoch = state["epoch"]
         self.csv = CsvLogger(folder / "metrics.csv", state["rows"], state["columns"])
-        trackers.begin(self.csv)
+        trackers.begin(self.csv.path)
 
     def row(self, split: str, update: int, **values: float | None) -> None:
         place = {"epoch": max(1, self.epoch), "update": update, "seconds": round(time.time() % 1000, 3)}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
@@ -55,9 +56,12 @@ def mlflow(folder: Path) -> Stored:
 
 
 def wandb(folder: Path) -> Stored:
-    from optwrap.loggers.wandb_files import parts, rows
+    from optwrap.loggers.wandb_files import is_ended, parts, rows
 
     files = parts(folder, identity(folder)["id"])
+    give_up = time.monotonic() + 10
+    while not is_ended(files[-1]) and time.monotonic() < give_up:  # its process writes on for an instant
+        time.sleep(0.02)
     history = [{name: float(value) for name, value in _plain(row).items()} for path in files for row in rows(path)]
     assert [row["_step"] for row in history] == list(range(len(history)))
     return [_row(row, row["update"]) for row in history]

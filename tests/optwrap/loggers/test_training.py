@@ -82,3 +82,17 @@ def test_the_jobs_of_a_sweep_are_one_group_named_as_in_its_results(store):
         (path,) = parts(store / "norms" / each["name"], each["id"])
         (run,) = [record.run for record in records(path) if record.WhichOneof("record_type") == "run"]
         assert (run.display_name, run.run_group) == (each["name"], "norms")
+
+
+def test_trackers_whose_servers_are_gone_neither_stop_the_run_nor_its_process(store, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    waits = ("logger.mlflow.wait=2", "logger.wandb.wait=2")
+    server = ("logger.mlflow.tracking_uri=http://127.0.0.1:9", f"hydra.run.dir={store / 'run'}", "max_updates=4")
+    began = time.monotonic()
+    said = finish(start(store, "logger=[csv,mlflow,wandb]", *waits, *server))
+    assert time.monotonic() - began < 45  # W&B and MLflow by themselves try for one and four minutes
+    assert [said.count(f"logger.{key}: it did not end within 2 s") for key in ("mlflow", "wandb")] == [1, 1]
+    assert "Traceback" not in said
+    assert "Retrying" not in said
