@@ -76,9 +76,10 @@ class Delivery:
         """Wait for the logger's end, until `wait` seconds after the time `since`."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, since + self._wait - time.monotonic()))
-        if self._thread.is_alive():
+        if self._has_failed or self._thread.is_alive():
             with suppress(Exception):
                 getattr(self._logger, "abandon", _nothing)()
+        if self._thread.is_alive():
             self._warn(f"it did not end within {self._wait:g} s. What it lacks is sent at a resume of the run")
 
     def _work(self) -> None:

@@ -126,7 +126,7 @@ def _located(key: str, arguments: Mapping[str, Any]) -> Any:
 
 def _check_installed(key: str, target: Any) -> None:
     for package in getattr(target, "packages", ()):
-        if importlib.util.find_spec(package) is None:
+        if importlib.util.find_spec(package.partition(".")[0]) is None:
             raise ConfigError(
                 f'logger.{key} needs the package {package}: pip install -e ".[{target.extra}]", or choose '
                 "logger=csv."

@@ -57,4 +57,4 @@ class Logger:
         """End the run's record, after which comes nothing; `status` is finished, interrupted or failed."""
 
     def abandon(self) -> None:
-        """Keep nothing from ending the process: called from the run's thread where this did not end in time."""
+        """Keep nothing from ending the process: called from the run's thread where this failed or hangs."""

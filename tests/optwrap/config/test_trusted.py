@@ -14,6 +14,7 @@ TRUSTED = [
     *("torchmetrics.Accuracy", "torchmetrics.classification.MulticlassF1Score", "torchmetrics.MetricCollection"),
     *("optwrap.vision.SmallCNN", "optwrap.vision.models.SmallCNN", "optwrap.vision.cifar10"),
     *("optwrap.optim.AmpOptimWrapper", "optwrap.optim.warmup_cosine", "experiments.gan.DCGAN"),
+    *("optwrap.loggers.TensorBoardLogger", "optwrap.loggers.WandbLogger"),
 ]
 HOSTILE = [
     *("torch.load", "torch.hub.load", "torch.serialization.load", "torch.package.PackageImporter"),
@@ -28,7 +29,12 @@ HOSTILE = [
     "torchvision.datasets.DatasetFolder",
     *("torchmetrics.text.BLEUScore", "torchmetrics.functional.accuracy", "torchmetrics.image.TotalVariation"),
     *("optwrap.vision.download.fetch", "optwrap.vision.download.shutil.rmtree", "optwrap.optim.write_csv"),
-    *("optwrap.checkpoint.files.save", "optwrap.instantiate.locate", "experiments.vit_layer_decay.locate"),
+    *(
+        "optwrap.checkpoint.files.save",
+        "optwrap.instantiate.locate",
+        "optwrap.loggers.nodes.locate",
+        "experiments.vit_layer_decay.locate",
+    ),
     *("os.system", "subprocess.run", "builtins.eval", "pickle.load", "hydra.utils.get_method", "numpy.load"),
 ]
 

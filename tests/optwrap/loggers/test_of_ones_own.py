@@ -71,3 +71,11 @@ def test_a_run_tells_it_all_and_a_finished_one_what_it_lacked(words, train, root
 def test_training_rows_can_be_left_out_of_all(words, train):
     folder = train(*SHORT, "logger=evaluations_only", "logger.mine._target_=words_of_run.Words")
     assert said(folder)[1:3] == written(folder) == ["val 4", "test 4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asynchronous", ["false", "true"])
+def test_rows_are_sent_when_the_shards_of_a_checkpoint_are_written(words, train, asynchronous):
+    sharded = ("checkpoint.sharded=true", f"checkpoint.asynchronous={asynchronous}", "checkpoint.every=1")
+    folder = train(*SHORT, "logger.mine._target_=words_of_run.Words", *sharded)
+    assert said(folder)[1:-3] == written(folder)

@@ -2,6 +2,7 @@ import csv
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torchmetrics import MeanMetric, MetricCollection
 
 import optwrap
 from optwrap.errors import ConfigError
+from optwrap.loggers import Logger
 from optwrap.loggers.trackers import Named, build_trackers
 from optwrap.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from optwrap.plan.objective import Objective
@@ -150,3 +152,39 @@ def test_the_status_says_how_the_run_ended(tmp_path, optim_wrapper):
         assert status() == {"status": named, "update": 1, "updates": 4}
     run(tmp_path, optim_wrapper)
     assert status() == {"status": "finished", "update": 4, "updates": 4}
+
+
+class Told(Logger):
+    """Keeps what it is told, in the order of its calls."""
+
+    words: ClassVar[list[str]] = []
+
+    def log(self, split, row):
+        self.words.append(f"{split} {row['update']}")
+
+    def close(self, status):
+        self.words.append(f"close {status}")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError, ["train 1", "train 2", "close failed"]),
+        (KeyboardInterrupt, ["train 1", "close interrupted"]),
+    ],
+)
+def test_trackers_get_what_a_checkpoint_holds_and_of_a_failed_run_all(tmp_path, optim_wrapper, error, told):
+    Told.words.clear()
+    trackers = build_trackers({"logger": {"told": {"_target_": Told}}}, tmp_path, Named("run"))
+
+    def part(recorder):
+        with recorder:
+            recorder.train_step({"loss": torch.tensor(1.0)}, 8, 1)
+            recorder.state_dict()
+            recorder.train_step({"loss": torch.tensor(1.0)}, 8, 2)
+            recorder.saved()
+            raise error
+
+    with pytest.raises(error):
+        part(Recorder(tmp_path, PLAN, optim_wrapper, trackers))
+    assert Told.words == told
