@@ -25,7 +25,10 @@ class TrackioLogger(Logger):
     def start(self, run: Run) -> Collection[Place]:
         """Find the run by its id; return the rows that it has."""
         from trackio.sqlite_storage import SQLiteStorage
+        from trackio.utils import TRACKIO_DIR, get_storage_mode
 
+        if get_storage_mode() != "sqlite":  # it would keep rows in files that cannot be read back
+            raise RuntimeError(f"{TRACKIO_DIR} is on a network disk: set TRACKIO_DIR to a folder on a local one")
         self._store, self._run = SQLiteStorage, run
         self._project = self._given or run.project
         self._rows: list[dict[str, Any]] = []

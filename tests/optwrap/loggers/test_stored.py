@@ -69,8 +69,9 @@ def test_a_tracker_has_the_rows_of_metrics_csv(key, store):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("live", [False, True], ids=["", "live"])
-@pytest.mark.parametrize("point", part.POINTS)
+@pytest.mark.parametrize(
+    ("point", "live"), [*((point, False) for point in part.POINTS), ("after_log", True), ("after_val", True)]
+)
 @pytest.mark.parametrize("key", READERS)
 def test_after_a_kill_and_a_resume_each_row_is_there_once(key, point, live, store):
     pytest.importorskip(key)
