@@ -39,7 +39,7 @@ def take_typed(cfg: DictConfig, overrides: list[str]) -> None:
     """
     fit_own_targets(cfg, overrides)
     warn_of_new_keys(cfg, overrides)
-    if "logger" in cfg:
+    if "optim_wrapper" in cfg and "logger" in cfg:  # not in a program of one's own, whose keys are its own
         check_loggers(cfg.logger)
 
 
