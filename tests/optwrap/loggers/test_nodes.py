@@ -4,16 +4,16 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from optwrap.config import store
 from optwrap.errors import ConfigError
-from optwrap.loggers import Logger
+from optwrap.loggers import Logger, WandbLogger
 from optwrap.loggers.nodes import build_logger, check_loggers, trackers, writes_train_rows
+from tests.optwrap.cases import one_in
 
 ROOT = Path(__file__).parents[3]
 BUILT_IN = ["tensorboard", "trackio", "mlflow", "wandb"]
@@ -38,29 +38,30 @@ def composed() -> Iterator[Callable[..., DictConfig]]:
         yield lambda *overrides: compose("config", list(overrides)).logger
 
 
-@pytest.fixture
-def own(monkeypatch):
-    """Have the classes of this file as `own.Mine` and `own.Deaf`."""
-    monkeypatch.setitem(sys.modules, "own", SimpleNamespace(Mine=Mine, Deaf=Deaf))
-    monkeypatch.setattr(
-        "optwrap.loggers.nodes.locate", lambda path, key: {"own.Mine": Mine, "own.Deaf": Deaf}[path]
-    )
+def chosen(*overrides: str) -> DictConfig:
+    """Return the config's `logger` as composed, in no time: `logger=OPTION` is one file."""
+    files = [ROOT / "conf" / "logger" / f"{each[7:]}.yaml" for each in overrides if each.startswith("logger=")]
+    typed = [each.lstrip("+") for each in overrides if not each.startswith("logger=")]
+    nodes = [OmegaConf.create({"logger": OmegaConf.load(file)}) for file in files]
+    return OmegaConf.merge(*nodes, OmegaConf.from_dotlist(typed)).logger
 
 
 @pytest.mark.parametrize(
     ("overrides", "keys", "train_rows"),
-    [
-        ((), [], True),
-        (("logger=csv",), [], True),
-        (("logger=none",), [], False),
-        (("logger=tensorboard",), ["tensorboard"], True),
-        (("logger=[evaluations_only,wandb]",), ["wandb"], False),
-        (("logger=[csv,tensorboard,trackio,mlflow,wandb]",), BUILT_IN, True),
-        (("logger=[csv,tensorboard]", "logger.tensorboard=null"), [], True),
-        (("logger=wandb", "logger.csv.train_rows=false"), ["wandb"], False),
-        (("logger.mine._target_=own.Mine", "logger.mine.path=a/b"), ["mine"], True),
-    ],
-    ids=str,
+    one_in(
+        2,
+        [
+            ((), [], True),
+            (("logger=csv",), [], True),
+            (("logger=none",), [], False),
+            (("logger=tensorboard",), ["tensorboard"], True),
+            (("logger=[evaluations_only,wandb]",), ["wandb"], False),
+            (("logger=[csv,tensorboard,trackio,mlflow,wandb]",), BUILT_IN, True),
+            (("logger=[csv,tensorboard]", "logger.tensorboard=null"), [], True),
+            (("logger=wandb", "logger.csv.train_rows=false"), ["wandb"], False),
+            (("logger.mine._target_=own.Mine", "logger.mine.path=a/b"), ["mine"], True),
+        ],
+    ),
 )
 def test_options_combine_and_each_is_a_node(composed, overrides, keys, train_rows):
     node = composed(*overrides)
@@ -95,28 +96,28 @@ def test_options_combine_and_each_is_a_node(composed, overrides, keys, train_row
     ],
     ids=str,
 )
-def test_a_wrong_node_is_an_error_that_names_it(composed, overrides, message):
+def test_a_wrong_node_is_an_error_that_names_it(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        check_loggers(composed(*overrides))
+        check_loggers(chosen(*overrides))
 
 
 @pytest.mark.parametrize("key", BUILT_IN)
-def test_a_package_that_is_missing_is_named_with_its_extra(composed, key, monkeypatch):
+def test_a_package_that_is_missing_is_named_with_its_extra(key, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=rf'logger\.{key} needs the package {key}: pip install -e "\.\[{key}\]"'):
-        check_loggers(composed(f"logger={key}"))
+        check_loggers(chosen(f"logger={key}"))
 
 
-def test_a_package_that_cannot_be_loaded_is_an_error_before_the_run(composed, monkeypatch):
+def test_a_package_that_cannot_be_loaded_is_an_error_before_the_run(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     with pytest.raises(ConfigError, match=r"tensorboard is there, but cannot be loaded"):
-        build_logger("tensorboard", composed("logger=tensorboard").tensorboard)
+        build_logger("tensorboard", chosen("logger=tensorboard").tensorboard)
 
 
-def test_a_mode_of_wandb_that_is_none_is_an_error(composed):
-    with pytest.raises(ConfigError, match=r"mode=of: it is online, offline or disabled"):
-        build_logger("wandb", {"_target_": "optwrap.loggers.WandbLogger", "mode": "of"})
+def test_a_mode_of_wandb_that_is_none_is_an_error():
+    with pytest.raises(ValueError, match=r"mode=of: it is online, offline or disabled"):
+        WandbLogger(mode="of")
 
 
 def test_what_lacks_a_method_of_the_protocol_is_no_logger():

@@ -19,7 +19,7 @@ TARGETS = {
 }
 
 
-SLOW = pytest.param("mlflow", marks=pytest.mark.slow)
+SLOW = [pytest.param(key, marks=pytest.mark.slow) for key in ("mlflow", "wandb")]
 
 
 def node(key, **more):
@@ -60,7 +60,7 @@ def call(folder, node, point=None):
     return subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, timeout=120)
 
 
-@pytest.mark.parametrize("key", [*(key for key in READERS if key != "mlflow"), SLOW])
+@pytest.mark.parametrize("key", ["tensorboard", "trackio", *SLOW])
 def test_a_tracker_has_the_rows_of_metrics_csv(key, store):
     pytest.importorskip(key)
     part.main(store / "run", node(key))
