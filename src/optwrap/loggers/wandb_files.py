@@ -16,9 +16,8 @@ _WHOLE, _LAST = 1, 4
 
 def parts(folder: Path, run_id: str) -> list[Path]:
     """Return the files of a run's parts below `folder`, offline ones and others, oldest first."""
-    return sorted(
-        folder.glob(f"wandb/*run-*-{run_id}/run-{run_id}.wandb"), key=lambda path: path.parent.name[-30:]
-    )
+    found = folder.glob(f"wandb/*run-*-{run_id}/run-{run_id}.wandb")
+    return sorted(found, key=lambda path: path.parent.name.partition("run-")[2])  # which begins with the time
 
 
 def records(path: Path) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import time
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 import numpy as np
 
 Stored = list[tuple[str, dict[str, float]]]
+
+
+def own_environment() -> dict[str, str]:
+    """Return the environment for a process whose W&B is not to be served by what serves this process."""
+    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
 
 
 def rows(folder: Path) -> Stored:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.optwrap.loggers import part
-from tests.optwrap.loggers.stored import READERS, assert_stored, rows
+from tests.optwrap.loggers.stored import READERS, assert_stored, own_environment, rows
 
 TARGETS = {
     "tensorboard": "TensorBoardLogger",
@@ -57,7 +57,9 @@ def call(folder, node, point=None):
         json.dumps(node),
         *([point] if point else []),
     ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, timeout=120)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder.parent, timeout=120, env=own_environment()
+    )
 
 
 @pytest.mark.parametrize("key", ["tensorboard", "trackio", *SLOW])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.optwrap.loggers.stored import READERS, assert_stored, identity
+from tests.optwrap.loggers.stored import READERS, assert_stored, identity, own_environment
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -30,7 +30,8 @@ def store(tmp_path, monkeypatch):
 
 def start(store, *overrides):
     command = [sys.executable, str(ROOT / "train.py"), *overrides, *SHORT]
-    return subprocess.Popen(command, cwd=store, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=store, env=own_environment(), **pipe)
 
 
 def finish(process):
