@@ -14,7 +14,7 @@ from tests.optwrap.loggers.stored import READERS, assert_stored, identity, own_e
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
-SHORT = ("data=fake", "data.size=256", "batch_size=8", "log_every=1", "optim_wrapper=sgd")
+SHORT = ("data=fake", "data.size=256", "batch_size=8", "log_every=1")
 ALL = "logger=[csv,tensorboard,trackio,mlflow,wandb]"
 
 
@@ -40,10 +40,13 @@ def finish(process):
     return said
 
 
-@pytest.mark.parametrize("after", [1, 3])
-def test_a_killed_and_resumed_run_is_one_run_with_each_row_once(after, store):
+STRATEGIES = ("optim_wrapper=[adamw,ema,amp,accum2,clip]", "hooks=[early_stopping,update_ratio]")
+
+
+@pytest.mark.parametrize(("after", "strategies"), [(1, ()), (3, STRATEGIES)])
+def test_a_killed_and_resumed_run_is_one_run_with_each_row_once(after, strategies, store):
     folder = store / "run"
-    told = ("epochs=4", "checkpoint.every=7", f"hydra.run.dir={folder}", "resume=auto", ALL)
+    told = ("epochs=4", "checkpoint.every=7", f"hydra.run.dir={folder}", "resume=auto", ALL, *strategies)
     told = (*told, *(f"logger.{key}.wait=90" for key in READERS))
     first = start(store, *told)
     while first.poll() is None and len(list(folder.glob("checkpoints/update_*"))) < min(2, after):
