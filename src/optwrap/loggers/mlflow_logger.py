@@ -1,7 +1,9 @@
 """Rows as metrics of an MLflow run."""
 
 import logging
+import os
 import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,6 +44,7 @@ class MlflowLogger(Logger):
             store = _STORE.absolute()
             store.mkdir(parents=True, exist_ok=True)
             with locked(store, wait=60.0):  # of two that make the tables at once one would fail
+                _make_tables(store / "mlflow.db")
                 self._client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
                 experiment = self._experiment_id((store / "artifacts").as_uri())
         known = self._client.search_runs([experiment], f"tags.`optwrap.id` = '{run.id}'", max_results=1)
@@ -98,6 +101,19 @@ class MlflowLogger(Logger):
         for start in range(0, len(params), 100):
             self._client.log_batch(run.info.run_id, params=params[start : start + 100], synchronous=True)
         return str(run.info.run_id)
+
+
+def _make_tables(path: Path) -> None:
+    """Make a store whole or not at all: of half of its tables, as a kill leaves them, MLflow makes no more."""
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    for left in path.parent.glob("*.tmp*"):
+        left.unlink()
+    unfinished = path.with_name(f"{uuid.uuid4().hex}.tmp")
+    MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    os.replace(unfinished, path)
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:

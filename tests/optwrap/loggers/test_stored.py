@@ -83,3 +83,24 @@ def test_after_a_kill_and_a_resume_each_row_is_there_once(key, point, live, stor
     resumed = call(folder, node(key, live=live))
     assert (resumed.returncode, "logger." in resumed.stderr) == (0, False), resumed.stderr
     assert_stored(key, folder, key == "tensorboard", {"seconds"} if live else set())
+
+
+@pytest.mark.slow
+def test_a_store_of_mlflow_that_a_kill_left_half_made_is_made_anew(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    from mlflow.store.db import utils
+
+    from optwrap.loggers import MlflowLogger, Run
+
+    monkeypatch.chdir(tmp_path)
+    upgrade, run = utils._upgrade_db, Run(tmp_path, {}, "id", "name", None, "project", False)
+
+    def killed(engine):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlflow.store.db.utils._upgrade_db", killed)
+    with pytest.raises(KeyboardInterrupt):
+        MlflowLogger().start(run)
+    monkeypatch.setattr("mlflow.store.db.utils._upgrade_db", upgrade)
+    MlflowLogger().start(run)
+    assert sorted(path.name for path in (tmp_path / "outputs" / "mlflow").glob("mlflow.db*")) == ["mlflow.db"]
