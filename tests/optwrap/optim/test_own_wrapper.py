@@ -2,13 +2,13 @@
 
 import copy
 import sys
+from importlib import import_module
 from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
 
-import experiments
 from optwrap.checkpoint import files as checkpoint
 from optwrap.optim import build_optim_wrapper, load_named_state_dict, named_state_dict
 from tests.pages import IS_TEMPLATE, TEXTS, blocks
@@ -23,7 +23,7 @@ def spikes(monkeypatch):
     (code,) = [each for each in blocks(TEXTS["docs/extend.md"], "python") if "class Spikes" in each]
     module = ModuleType("experiments.spikes")
     monkeypatch.setitem(sys.modules, "experiments.spikes", module)
-    monkeypatch.setattr(experiments, "spikes", module, raising=False)
+    monkeypatch.setattr(import_module("experiments"), "spikes", module, raising=False)
     exec(compile(code, "spikes.py", "exec"), vars(module))
     return module
 
