@@ -15,13 +15,14 @@ from typing import Any, Self, cast
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from optwrap.errors import ConfigError
 from optwrap.instantiate import build
 from optwrap.plan.order import BatchIndex, EvaluationOrder, TrainingOrder
 from optwrap.plan.random_state import seeded
 from optwrap.plan.ranks import Ranks
+from optwrap.plan.samples import collate_of, find_splits
 from optwrap.program.interruption import is_open
 from optwrap.run.debugging import fewer_samples
 from optwrap.run.setup import Process
@@ -34,19 +35,20 @@ _GRACE, _SCHEDULERS_GRACE = 30, 3600
 class SeededBatches(Dataset[Any]):
     """The batches of a dataset: `batches[BatchIndex(rows, seed)]` draws its random numbers from that seed.
 
-    A dataset that has `collated(rows)` makes its batches by itself; the samples of any other are collated.
+    A dataset that has `collated(rows)` makes its batches by itself; the samples of any other are collated, by its
+    own `collate_fn` where it has one.
     """
 
     def __init__(self, samples: Any) -> None:
-        self.samples = samples
+        self.samples, self._collate = samples, collate_of(samples)
 
     def __getitem__(self, index: BatchIndex) -> Any:
         with seeded(index.seed):
             if hasattr(self.samples, "collated"):
                 return self.samples.collated(index.rows)
             if hasattr(self.samples, "__getitems__"):
-                return default_collate(self.samples.__getitems__(index.rows))
-            return default_collate([self.samples[row] for row in index.rows])
+                return self._collate(self.samples.__getitems__(index.rows))
+            return self._collate([self.samples[row] for row in index.rows])
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,9 @@ def load_data(cfg: DictConfig, process: Process) -> Loaders:
     """Build `cfg.data` and return its loaders; under `cfg.debug` of fewer samples.
 
     Raises:
-        ConfigError: it cannot be built, or as `make_loaders`.
+        ConfigError: it cannot be built, or as `find_splits` and `make_loaders`.
     """
-    data = fewer_samples(build(cfg.data, "data"), cfg.debug, cfg.batch_size)
+    data = fewer_samples(find_splits(build(cfg.data, "data")), cfg.debug, cfg.batch_size)
     return make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, process, cfg.channels_last)
 
 
