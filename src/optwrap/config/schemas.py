@@ -96,6 +96,10 @@ class ParamwiseConfig:
     """Factor on the weight decay of depthwise convolutions."""
     dcn_offset_lr_mult: float | None = None
     """Factor on the lr of the offset conv of a deformable convolution."""
+    no_decay_1d: bool | None = None
+    """No weight decay on norm layers, biases, vectors, nor on what the model's `no_weight_decay()` names."""
+    norm_classes: list[str] | None = None
+    """Names of further classes that are norm layers."""
     bypass_duplicate: bool = False
     """A parameter reached under two names: let the first name decide instead of raising."""
     custom_keys: dict[str, Any] = field(default_factory=open_mapping)
@@ -111,13 +115,11 @@ class LayerDecayParamwiseConfig(ParamwiseConfig):
     decay_factor: float = 0.75
     """Factor of one layer on the lr, above 0 and at most 1."""
     decay_by: str = "block"
-    """`block`: by blocks, as in fine-tuning; `depth`: by the nesting of modules."""
+    """`block`: by blocks, as in fine-tuning; `stage`: by stages of blocks; `depth`: by the nesting of modules."""
     blocks: list[str] | None = None
     """Prefixes of the blocks in their order, `encoder.layer.*` for every child; null: found."""
     head: list[str] | None = None
     """Prefixes that count as head wherever the model defines them."""
-    no_decay_1d: bool = False
-    """No weight decay on one-dimensional parameters."""
 
 
 @dataclass

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from optwrap.errors import ConfigError, did_you_mean
-from optwrap.optim.assignment.params import submodules
+from optwrap.optim.assignment.layers.stacks import Stack, find_stacks, one_chain
+from optwrap.optim.assignment.layers.tree import tree_of
+from optwrap.optim.assignment.params import children_of, submodules
 from optwrap.optim.assignment.paramwise import KEY
 
 
@@ -22,12 +24,13 @@ def layer_ids(names: Sequence[str], blocks: Sequence[str], head: Sequence[str] =
     {'embed': 0, 'layers.0.w': 1, 'layers.1.w': 2, 'norm': 3, 'head.w': 3}
     """
     _check_head(names, head)
-    block_of = {name: _block_of(name, blocks) for name in names}
+    block_of = numbers(names, blocks)
+    of_head = numbers(names, head)
     ids: dict[str, int] = {}
     last = len(blocks) + 1
     following = last
     for name in reversed(names):  # what follows decides, so go backwards
-        if _has_prefix(name, head):
+        if of_head[name]:
             ids[name] = last
             continue
         following = block_of[name] or following
@@ -37,32 +40,40 @@ def layer_ids(names: Sequence[str], blocks: Sequence[str], head: Sequence[str] =
     return {name: stem.get(name, ids[name]) for name in names}
 
 
-def find_blocks(model: nn.Module) -> list[str]:
-    """Return the prefixes of the model's blocks: the children of its outermost containers of equal modules.
+def find_blocks(model: nn.Module, by: str = "block") -> list[str]:
+    """Return the prefixes of the model's blocks, or with `by='stage'` of the stages that they lie in.
 
-    It finds those of torchvision's ViT, Swin, ConvNeXt, ResNet and EfficientNet, and of most transformers.
+    See `find_stacks` for what a block is. An encoder's blocks come before its decoder's.
 
     Raises:
-        ConfigError: there are none, or containers under several parents (an encoder's and a decoder's, the
-            branches inside a layer), whose order only the user knows; the message shows the names it saw.
+        ConfigError: there are none, or stacks whose order only the user knows, or that run in parallel (the
+            towers of CLIP); the message lists all of them.
     """
-    modules = submodules(model)
-    children = children_of(modules)
-    containers = _containers("", modules, children)
-    if not containers:
+    root = tree_of(model)
+    stacks = find_stacks(root)
+    chain = one_chain(stacks)
+    if chain:
+        return [node.name for stack in chain for node in (stack.stages if by == "stage" else stack.blocks)]
+    what = f"{KEY}.decay_by={by}: "
+    if not stacks:
+        children = ", ".join(child.name for child in root.children) or "none"
         raise ConfigError(
-            f"{KEY}.decay_by=block: no blocks found in {type(modules['']).__name__}, whose children are "
-            f"{', '.join(children.get('', [])) or 'none'}. List their prefixes in order: {KEY}.blocks="
-            "[layer1,layer2], or ['encoder.layer.*'] for every child of a container."
+            f"{what}no blocks found in {type(root.module).__name__}, whose children are {children}. List "
+            f"their prefixes in order: {KEY}.blocks=[layer1,layer2], or ['encoder.layer.*'] for every child of a "
+            "container."
         )
-    if len({container.rpartition(".")[0] for container in containers}) > 1:
-        seen = ", ".join(containers[:4]) + (", ..." if len(containers) > 4 else "")
-        stars = ",".join(f"'{container}.*'" for container in containers[:2])
-        raise ConfigError(
-            f"{KEY}.decay_by=block: the blocks of {type(modules['']).__name__} are not those of one stack; there "
-            f"are {seen}. List their prefixes in order: {KEY}.blocks=[{stars}], or one for each whole layer."
-        )
-    return [name for container in containers for name in children[container]]
+    raise ConfigError(
+        f"{what}the blocks of {type(root.module).__name__} are not those of one stack. There are "
+        f"{'; '.join(map(_shown, stacks))}. List, in order, those that run one after another: {KEY}.blocks=[...]. "
+        "Where some run side by side, list those of the one that is trained, and what else is trained with it in "
+        f"{KEY}.head; or give each its own wrapper (optim_wrapper=multi)."
+    )
+
+
+def _shown(stack: Stack) -> str:
+    prefixes = [f"'{prefix}'" if prefix.endswith("*") else prefix for prefix in stack.prefixes]
+    listed = ",".join(prefixes if len(prefixes) < 9 else [*prefixes[:4], "...", prefixes[-1]])
+    return f"{listed} ({len(stack.blocks)})"
 
 
 def expand_blocks(model: nn.Module, prefixes: Sequence[str], key: str = KEY) -> list[str]:
@@ -74,17 +85,21 @@ def expand_blocks(model: nn.Module, prefixes: Sequence[str], key: str = KEY) -> 
         ConfigError: a prefix names no module, or one without parameters, or two overlap.
     """
     modules = submodules(model)
-    blocks = [block for prefix in prefixes for block in _expand(prefix, modules, key)]
-    for i, block in enumerate(blocks):
-        inside = next((other for other in blocks[:i] + blocks[i + 1 :] if _has_prefix(block, (other,))), None)
+    children = children_of(modules)
+    blocks = [block for prefix in prefixes for block in _expand(prefix, modules, children, key)]
+    known: set[str] = set()
+    for block in sorted(blocks, key=len):
+        inside = next((prefix for prefix in prefixes_of(block) if prefix in known), None)
         if inside is not None:
             raise ConfigError(f"{key}.blocks: {block!r} lies in {inside!r}, which is listed too. Keep one.")
+        known.add(block)
     return blocks
 
 
-def _expand(prefix: str, modules: Mapping[str, nn.Module], key: str) -> list[str]:
+def _expand(
+    prefix: str, modules: Mapping[str, nn.Module], children: Mapping[str, Sequence[str]], key: str
+) -> list[str]:
     path = prefix.removesuffix(".*")
-    children = children_of(modules)
     if path not in modules:
         raise ConfigError(
             f"{key}.blocks: {prefix!r} names no module of the model.{did_you_mean(path, modules)} "
@@ -97,43 +112,33 @@ def _expand(prefix: str, modules: Mapping[str, nn.Module], key: str) -> list[str
     return blocks
 
 
-def children_of(modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:
-    """Return the full names of each module's children."""
-    children: dict[str, list[str]] = {}
-    for name in modules:
-        if name:
-            children.setdefault(name.rpartition(".")[0], []).append(name)
-    return children
+def numbers(names: Sequence[str], prefixes: Sequence[str]) -> dict[str, int]:
+    """Return for each name the place, from 1, of the prefix that it has; 0 for none.
+
+    >>> numbers(["a.w", "ab.w"], ["b", "a"])
+    {'a.w': 2, 'ab.w': 0}
+    """
+    place = {prefix: i for i, prefix in reversed(list(enumerate(prefixes, start=1)))}
+    return {name: next((place[part] for part in prefixes_of(name) if part in place), 0) for name in names}
 
 
-def _containers(path: str, modules: Mapping[str, nn.Module], children: Mapping[str, Sequence[str]]) -> list[str]:
-    if _is_container_of_blocks(path, modules, children):
-        return [path]
-    return [found for child in children.get(path, []) for found in _containers(child, modules, children)]
+def prefixes_of(name: str) -> list[str]:
+    """Return the names of what holds a name, from the outermost on, and itself.
 
-
-def _is_container_of_blocks(
-    path: str, modules: Mapping[str, nn.Module], children: Mapping[str, Sequence[str]]
-) -> bool:
-    own = children.get(path, [])
-    composite = all(children.get(child) for child in own)
-    one_kind = len({type(modules[child]) for child in own}) == 1
-    return isinstance(modules[path], nn.Sequential | nn.ModuleList) and one_kind and composite
+    >>> prefixes_of("a.b.w")
+    ['a', 'a.b', 'a.b.w']
+    """
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
 
 
 def _check_head(names: Sequence[str], head: Sequence[str]) -> None:
+    if not head:
+        return
+    parts = {part for name in names for part in prefixes_of(name)}
     for prefix in head:
-        if not any(_has_prefix(name, (prefix,)) for name in names):
-            parts = [name.rsplit(".", i)[0] for name in names for i in range(name.count(".") + 1)]
+        if prefix not in parts:
             raise ConfigError(
-                f"{KEY}.head: {prefix!r} is the prefix of no parameter.{did_you_mean(prefix, parts)} Remove it, "
-                "or correct it."
+                f"{KEY}.head: {prefix!r} is the prefix of no parameter.{did_you_mean(prefix, sorted(parts))} "
+                "Remove it, or correct it."
             )
-
-
-def _block_of(name: str, blocks: Sequence[str]) -> int:
-    return next((i for i, block in enumerate(blocks, start=1) if _has_prefix(name, (block,))), 0)
-
-
-def _has_prefix(name: str, prefixes: Sequence[str]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)

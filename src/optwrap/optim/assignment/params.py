@@ -1,7 +1,8 @@
 """Walk a model: each parameter once, with its plain name, its owner and the owner's parent."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -21,7 +22,8 @@ class NamedParam:
     `name` is that of the plain model (no `module.`, `_orig_mod.` or `_checkpoint_wrapped_module.`); `owner`
     holds the parameter directly as `attribute`; `parent` holds the owner (None at the root); `aliases` are
     further names of the same tensor (tied weights). The originals of a parametrized `weight` (weight_norm,
-    ...) belong to the module whose `weight` they make.
+    ...) belong to the module whose `weight` they make. `spared`: the `no_weight_decay()` of a module that holds
+    it names it, as timm's models have it.
     """
 
     name: str
@@ -30,6 +32,7 @@ class NamedParam:
     attribute: str
     parent: nn.Module | None = None
     aliases: tuple[str, ...] = ()
+    spared: bool = False
 
 
 def walk(model: nn.Module) -> list[NamedParam]:
@@ -39,8 +42,9 @@ def walk(model: nn.Module) -> list[NamedParam]:
     ['0.weight', '0.bias', '1.weight', '1.bias']
     """
     found: dict[int, NamedParam] = {}
+    places = _places(model)
     # Over the dictionaries themselves: named_modules and named_parameters take several times as long.
-    for module, prefix, owner, parent, parametrizes in _places(model):
+    for module, prefix, owner, parent, parametrizes in places:
         for attribute, tensor in module._parameters.items():
             if tensor is None:
                 continue
@@ -49,7 +53,21 @@ def walk(model: nn.Module) -> list[NamedParam]:
                 found[key].aliases += (prefix + attribute,)
             else:
                 found[key] = NamedParam(prefix + attribute, tensor, owner, parametrizes or attribute, parent)
-    return list(found.values())
+    params = list(found.values())
+    for module, prefix, *_ in places:
+        method = getattr(type(module), "no_weight_decay", None)
+        if callable(method):
+            _spare(params, prefix, method(module))
+    return params
+
+
+def _spare(params: Sequence[NamedParam], prefix: str, patterns: Collection[str]) -> None:
+    """Mark what the patterns name, which may hold stars; names are those inside the module of that prefix."""
+    names = {prefix + pattern for pattern in patterns}
+    stars = [name for name in names if any(sign in name for sign in "*?[")]
+    for param in params:
+        if param.name in names or any(fnmatchcase(param.name, star) for star in stars):
+            param.spared = True
 
 
 def submodules(model: nn.Module) -> dict[str, nn.Module]:
@@ -67,25 +85,59 @@ def submodules(model: nn.Module) -> dict[str, nn.Module]:
 _Place = tuple[nn.Module, str, nn.Module, nn.Module | None, str | None]
 
 
+def children_of(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the full names of each module's children, from the names of all of them.
+
+    >>> children_of(["", "a", "a.b", "a.c"])
+    {'': ['a'], 'a': ['a.b', 'a.c']}
+    """
+    children: dict[str, list[str]] = {}
+    for name in names:
+        if name:
+            children.setdefault(name.rpartition(".")[0], []).append(name)
+    return children
+
+
 def _places(model: nn.Module) -> list[_Place]:
     places: list[_Place] = []
-    _visit((model, "", model, None, None), places)
+    _visit((model, "", model, None, None), places, set(), set())
     return places
 
 
-def _visit(place: _Place, places: list[_Place]) -> None:
+def _visit(place: _Place, places: list[_Place], seen: set[int], around: set[int], again: bool = False) -> None:
+    """Add the place and what lies below it; `seen` was visited, `around` holds the place.
+
+    A module that is reached again adds its further names, with each module inside it once. Every name of each
+    would be too much: where two children of each level are one module, the names double with the levels.
+    """
     places.append(place)
+    key = id(place[0])
+    seen.add(key)
+    around.add(key)
+    for below in _below(place):
+        child = id(below[0])
+        if child in around:  # it holds its parent, which is no part of it
+            continue
+        if child not in seen:
+            _visit(below, places, seen, around, again)
+        elif not again:
+            _visit(below, places, set(), around, True)
+    around.remove(key)
+
+
+def _below(place: _Place) -> list[_Place]:
     module, prefix, owner, parent, _ = place
+    below: list[_Place] = []
     for attribute, child in module._modules.items():
         if child is None:
             continue
         if attribute in _TRANSPARENT_ATTRIBUTES and _is_transparent(owner, attribute):
-            child_place: _Place = (child, prefix, child, owner, None)
+            below.append((child, prefix, child, owner, None))
         elif parent is not None and isinstance(child, ParametrizationList):  # `parent.parametrizations.attribute`
-            child_place = (child, f"{prefix}{attribute}.", parent, parent, attribute)
+            below.append((child, f"{prefix}{attribute}.", parent, parent, attribute))
         else:
-            child_place = (child, f"{prefix}{attribute}.", child, owner, None)
-        _visit(child_place, places)
+            below.append((child, f"{prefix}{attribute}.", child, owner, None))
+    return below
 
 
 def check_trainable(params: Sequence[NamedParam]) -> list[NamedParam]:

@@ -1,6 +1,6 @@
 """The fields of `paramwise_cfg`, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -22,6 +22,8 @@ class ParamwiseRules:
     flat_decay_mult: float | None = None
     dwconv_decay_mult: float | None = None
     dcn_offset_lr_mult: float | None = None
+    no_decay_1d: bool | None = None
+    norm_classes: Sequence[str] | None = None
     bypass_duplicate: bool = False
     custom_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     strict: bool = True
@@ -31,7 +33,7 @@ class ParamwiseRules:
         """Check the fields of a config.
 
         Raises:
-            ConfigError: a field is unknown, not a number, or a custom key holds no options.
+            ConfigError: a field is unknown or not a number, two contradict, or a custom key holds no options.
         """
         cfg = dict(cfg or {})
         known = [f.name for f in fields(cls)]
@@ -45,10 +47,15 @@ class ParamwiseRules:
                 _check_factor(f"{KEY}.{name}", value)
             if name in ("bypass_duplicate", "strict") and not isinstance(value, bool):
                 raise ConfigError(f"{KEY}.{name}={value!r}: it is true or false.")
+            if name in ("no_decay_1d", "norm_classes"):
+                _check_kinds(name, value, cfg)
         custom_keys = cfg.pop("custom_keys", None) or {}
         for key, options in custom_keys.items():
             _check_custom_key(key, options)
-        return cls(**cfg, custom_keys={str(key): dict(options) for key, options in custom_keys.items()})
+        return cls(
+            **cfg,
+            custom_keys={str(key): dict(options) for key, options in custom_keys.items()},
+        )
 
     @property
     def factors(self) -> dict[str, float]:
@@ -66,7 +73,21 @@ class ParamwiseRules:
         return own
 
     def __bool__(self) -> bool:
-        return bool(self.factors or self.custom_keys)
+        return bool(self.factors or self.custom_keys or self.no_decay_1d)
+
+
+def _check_kinds(name: str, value: Any, cfg: Mapping[str, Any]) -> None:
+    if name == "norm_classes":
+        if isinstance(value, str) or not all(isinstance(each, str) for each in value or ()):
+            raise ConfigError(f"{KEY}.{name}={value!r}: it is a list of names of classes: [{value}].")
+        return
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(f"{KEY}.{name}={value!r}: it is true or false.")
+    if value and cfg.get("flat_decay_mult") is not None:
+        raise ConfigError(
+            f"{KEY}.no_decay_1d=true and {KEY}.flat_decay_mult={cfg['flat_decay_mult']} both decide the "
+            "weight decay of one-dimensional parameters: set one of them to null."
+        )
 
 
 def _check_factor(key: str, value: Any) -> None:

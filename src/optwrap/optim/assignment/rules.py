@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from optwrap.errors import ConfigError, did_you_mean
-from optwrap.optim.assignment.kinds import is_bias, is_depthwise, is_norm, is_offset_conv
+from optwrap.optim.assignment.kinds import is_bias, is_depthwise, is_norm, is_offset_conv, is_undecayed
 from optwrap.optim.assignment.params import NamedParam
 from optwrap.optim.assignment.paramwise import KEY, MULTIPLIERS, ParamwiseRules, is_number
 from optwrap.optim.assignment.table import Assignment
@@ -20,7 +21,8 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
 
     `base` holds the optimizer's own options (lr, weight_decay, ...). The longest custom key inside a name
     decides alone; without one the type rules apply: weight decay by norm, else bias, else depthwise conv,
-    else one-dimensional; lr by deform-conv offset, else bias. `lr_mult`/`decay_mult` multiply the outcome.
+    else one-dimensional; lr by deform-conv offset, else bias. `no_decay_1d` spares what the model's own
+    `no_weight_decay()` names, and what none of these rules decides. `lr_mult`/`decay_mult` multiply the outcome.
 
     Raises:
         ConfigError: a custom key matches nothing, or sets an option that the optimizer does not have; a decay
@@ -34,7 +36,8 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
     keys = sorted(rules.custom_keys, key=lambda key: (-len(key), key))
     if keys:
         check_matches(params, rules)
-    lr_rules, decay_rules = (_that_are_set(table, rules) for table in (_LR_RULES, _DECAY_RULES))
+    lr_rules = lr_rules_of(rules)
+    decay_rules = decay_rules_of(rules) if "weight_decay" in base else []
     outcomes: dict[_Decision, tuple[Mapping[str, Any], str]] = {}
     assignments = []
     for param in trainable:
@@ -89,7 +92,7 @@ def _outcome(decision: _Decision, base: Mapping[str, Any], rules: ParamwiseRules
     custom, *fields_of_type = decision
     decided = [name for name in fields_of_type if name]
     options = {name: base[name] for name in ("lr", "weight_decay") if name in base}
-    factors = [(_option(name), getattr(rules, name)) for name in decided]
+    factors = [(_option(name), getattr(rules, name) if name.endswith("_mult") else 0.0) for name in decided]
     if custom is not None:
         decided = [f"custom_keys[{custom!r}]"]
         own = rules.custom_keys[custom]
@@ -109,16 +112,32 @@ def _is_flat(param: NamedParam) -> bool:
 
 
 _Rule = tuple[str, Callable[[NamedParam], bool]]
-_LR_RULES: tuple[_Rule, ...] = (("dcn_offset_lr_mult", is_offset_conv), ("bias_lr_mult", is_bias))
-_DECAY_RULES: tuple[_Rule, ...] = (
-    ("norm_decay_mult", is_norm),
-    ("bias_decay_mult", is_bias),
-    ("dwconv_decay_mult", is_depthwise),
-    ("flat_decay_mult", _is_flat),
-)
 
 
-TYPE_RULES: tuple[_Rule, ...] = (*_LR_RULES, *_DECAY_RULES)
+def lr_rules_of(rules: ParamwiseRules) -> list[_Rule]:
+    """Return the type rules on the lr that are set, by name, the first that applies first."""
+    bias = partial(is_bias, norm_classes=rules.norm_classes or ())
+    return _that_are_set([("dcn_offset_lr_mult", is_offset_conv), ("bias_lr_mult", bias)], rules)
+
+
+def decay_rules_of(rules: ParamwiseRules) -> list[_Rule]:
+    """Return the type rules on the weight decay that are set, by name, the first that applies first."""
+    classes = rules.norm_classes or ()
+    table: list[_Rule] = [
+        ("norm_decay_mult", partial(is_norm, classes=classes)),
+        ("bias_decay_mult", partial(is_bias, norm_classes=classes)),
+        ("dwconv_decay_mult", is_depthwise),
+        ("flat_decay_mult", _is_flat),
+    ]
+    found = _that_are_set(table, rules)
+    if rules.no_decay_1d:
+        undecayed = partial(is_undecayed, norm_classes=classes)
+        found = [("no_weight_decay()", _is_spared), *found, ("no_decay_1d", undecayed)]
+    return found
+
+
+def _is_spared(param: NamedParam) -> bool:
+    return param.spared
 
 
 def _that_are_set(table: Sequence[_Rule], rules: ParamwiseRules) -> list[_Rule]:

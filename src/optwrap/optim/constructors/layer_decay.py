@@ -1,5 +1,6 @@
 """Layer-wise learning-rate decay: by depth of nesting, or by blocks as in fine-tuning."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,15 +8,20 @@ from typing import Any
 from torch import nn
 
 from optwrap.errors import ConfigError
-from optwrap.optim.assignment.blocks import expand_blocks, find_blocks, layer_ids
-from optwrap.optim.assignment.head import is_named_head
-from optwrap.optim.assignment.params import NamedParam, unwrap, walk
+from optwrap.optim.assignment.blocks import expand_blocks, find_blocks, numbers
+from optwrap.optim.assignment.layers.place import layer_of_each
+from optwrap.optim.assignment.layers.words import told_exponents
+from optwrap.optim.assignment.params import NamedParam, walk
 from optwrap.optim.assignment.paramwise import KEY
 from optwrap.optim.assignment.rules import check_duplicates
 from optwrap.optim.assignment.table import Assignment
 from optwrap.optim.constructors.default import DefaultOptimWrapperConstructor
 
-_OWN_FIELDS = ("decay_factor", "decay_by", "blocks", "head", "no_decay_1d")
+logger = logging.getLogger(__name__)
+
+_OWN_FIELDS = ("decay_factor", "decay_by", "blocks", "head")
+_MOST = 0.8  # of all weights, outside of the blocks that are listed: some have been forgotten
+_KINDS = ("depth", "block", "stage")
 
 
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
@@ -23,13 +29,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     `paramwise_cfg` holds, beside the fields of the default constructor:
         decay_factor: the factor of one layer, above 0 and at most 1.
-        decay_by: 'depth' (each level of module nesting multiplies) or 'block' (the stem lowest, block i of n
-            `factor ** (n + 1 - i)`, what follows the last block 1).
-        blocks: for 'block', prefixes of the blocks in their order (`encoder.layer.*`: every child); found where
-            left out. `head`: prefixes that count as head wherever the model defines them, as do modules that are
-            named so (`head`, `classifier`, `fc`, ...) and single numbers of the model itself (`logit_scale`).
-        no_decay_1d: no weight decay on one-dimensional parameters, nor on those that the model's own
-            `no_weight_decay()` names, as timm's models have it.
+        decay_by: 'depth' (each level of module nesting multiplies), 'block' (the stem lowest, block i of n
+            `factor ** (n + 1 - i)`, what follows the last block 1) or 'stage' (the same with stages of blocks).
+        blocks: prefixes of the blocks in their order (`encoder.layer.*`: every child). Where left out, they are
+            as the model says, by `group_matcher` (timm) or `get_layer_depth` (MMPretrain), or else found.
+        head: prefixes that count as head wherever the model defines them, as do modules that are named so
+            (`head`, `classifier`, `fc`, ...) and single numbers of the model itself (`logit_scale`).
 
     Source: Bao et al., BEiT, 2022; Clark et al., ELECTRA, 2020.
 
@@ -46,69 +51,63 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         cfg = {name: value for name, value in cfg.items() if name not in _OWN_FIELDS}
         self.decay_factor = _factor(own.get("decay_factor"))
         self.decay_by = own.get("decay_by", "depth")
-        if self.decay_by not in ("depth", "block"):
-            raise ConfigError(f"{KEY}.decay_by={self.decay_by!r}: it is depth or block.")
+        if self.decay_by not in _KINDS:
+            raise ConfigError(f"{KEY}.decay_by={self.decay_by!r}: it is {', '.join(_KINDS[:-1])} or {_KINDS[-1]}.")
         self.blocks = _prefixes("blocks", own.get("blocks"))
         self.head = _prefixes("head", own.get("head"))
         if self.decay_by == "depth" and (self.blocks or self.head):
             raise ConfigError(f"{KEY}.decay_by=depth takes no {KEY}.blocks or .head: they are for decay_by=block.")
-        self.no_decay_1d = bool(own.get("no_decay_1d"))
-        if self.no_decay_1d and cfg.get("flat_decay_mult") is not None:
-            raise ConfigError(
-                f"{KEY}.no_decay_1d=true and {KEY}.flat_decay_mult={cfg['flat_decay_mult']} both decide the "
-                "weight decay of one-dimensional parameters: set one of them to null."
-            )
         super().__init__(optim_wrapper_cfg, cfg)
 
     def assign(self, model: nn.Module, base: Mapping[str, Any]) -> list[Assignment]:
         """Return the default constructor's options, the learning rate times the scale of its layer."""
-        if self.no_decay_1d and base.get("weight_decay"):  # without any weight decay it is so already
-            self.paramwise_cfg["flat_decay_mult"] = 0.0
         assignments = super().assign(model, base)
         params = walk(model)
         if not self.paramwise_cfg.get("bypass_duplicate"):
             check_duplicates(params)
-        if self.no_decay_1d:
-            assignments = _spared(assignments, _named_by(model))
         exponents = self._exponents(model, params)
-        return [_scaled(each, self.decay_factor, exponents[each.name]) for each in assignments]
+        options: dict[tuple[int, int], Mapping[str, Any]] = {}  # parameters with equal ones share them
+        for each in assignments:
+            key = (id(each.options), exponents[each.name])
+            if key not in options:
+                options[key] = {**each.options, "lr": each.options["lr"] * self.decay_factor ** key[1]}
+        return [_scaled(each, options, exponents[each.name]) for each in assignments]
 
     def _exponents(self, model: nn.Module, params: Sequence[NamedParam]) -> dict[str, int]:
+        """Return by how many layers each parameter lies below the head, or with `depth` below the root."""
         names = [param.name for param in params]
         if self.decay_by == "depth":
             return {name: name.count(".") for name in names}
-        blocks = expand_blocks(model, self.blocks) if self.blocks else find_blocks(model)
-        ids = layer_ids(names, blocks, self.head)
-        # What stands before the blocks is the stem, unless it says that it is not.
-        ids |= {param.name: len(blocks) + 1 for param in params if ids[param.name] == 0 and _is_of_head(param)}
-        return {name: len(blocks) + 1 - layer for name, layer in ids.items()}
+        told, by = ({}, "") if self.blocks else told_exponents(model, params, self.decay_by)
+        if told:
+            of_head = numbers(names, self.head)
+            found = {name: 0 if of_head[name] else exponent for name, exponent in told.items()}
+            logger.info("%s: %d layers, as the model's %s says.", KEY, 1 + max(found.values()), by)
+            return found
+        blocks = expand_blocks(model, self.blocks) if self.blocks else find_blocks(model, self.decay_by)
+        layers = layer_of_each(params, blocks, self.head)
+        _say(params, blocks, layers, listed=bool(self.blocks))
+        return {name: len(blocks) + 1 - layer for name, layer in layers.items()}
 
 
-def _is_of_head(param: NamedParam) -> bool:
-    *modules, _ = param.name.split(".")
-    return any(map(is_named_head, modules)) if modules else param.tensor.numel() == 1
+def _say(params: Sequence[NamedParam], blocks: Sequence[str], layers: Mapping[str, int], listed: bool) -> None:
+    sizes = {param.name: param.tensor.numel() for param in params}
+    outside = sum(size for name, size in sizes.items() if layers[name] in (0, len(blocks) + 1))
+    how = "as listed" if listed else f"found: {', '.join(blocks[:2])}, ..., {blocks[-1]}"
+    logger.info("%s: %d blocks, %s.", KEY, len(blocks), how)
+    if listed and outside > _MOST * sum(sizes.values()):
+        logger.warning(
+            "%s.blocks: %.0f %% of the weights lie in none of the %d blocks, and count as stem or head.",
+            *(KEY, 100 * outside / sum(sizes.values()), len(blocks)),
+        )
 
 
-def _named_by(model: nn.Module) -> set[str]:
-    method = getattr(unwrap(model), "no_weight_decay", None)
-    return set(method()) if callable(method) else set()
-
-
-def _spared(assignments: Sequence[Assignment], names: set[str]) -> list[Assignment]:
-    """Return the assignments, without weight decay on what the model names; a custom key decides alone."""
-    return [
-        replace(each, options={**each.options, "weight_decay": 0.0}, rule="no_weight_decay()")
-        if each.name in names and each.options.get("weight_decay") and not each.rule.startswith("custom_keys")
-        else each
-        for each in assignments
-    ]
-
-
-def _scaled(assignment: Assignment, factor: float, exponent: int) -> Assignment:
-    options = {**assignment.options, "lr": assignment.options["lr"] * factor**exponent}
+def _scaled(
+    assignment: Assignment, options: Mapping[tuple[int, int], Mapping[str, Any]], exponent: int
+) -> Assignment:
     layer = f"decay_factor ** {exponent}"
     rule = layer if assignment.rule == "base" else f"{assignment.rule} + {layer}"
-    return replace(assignment, options=options, rule=rule)
+    return replace(assignment, options=options[id(assignment.options), exponent], rule=rule)
 
 
 def _factor(value: Any) -> float:

@@ -1,10 +1,12 @@
+import time
+
 import pytest
 import torch
 from torch import nn
 from torchvision.models import get_model
 
 from optwrap.errors import ConfigError
-from optwrap.optim.assignment.blocks import find_blocks, layer_ids
+from optwrap.optim.assignment.blocks import expand_blocks, find_blocks, layer_ids
 
 
 def test_layer_ids_are_a_pure_function_of_names():
@@ -22,22 +24,58 @@ def test_a_model_that_is_its_blocks():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "blocks", "stages"),
     [
-        # Only some of its layers hold a stack of equal modules; the others would have counted as head.
-        ("mobilenet_v3_small", "not those of one stack; there are features.2.block, features.3.block"),
-        ("googlenet", "inception3a.branch2, inception3a.branch3"),  # branches are no layers
-        ("vgg11", "no blocks found in VGG, whose children are features, avgpool, classifier"),
+        ("mobilenet_v3_small", 11, 11),  # mixed children, each with a container inside
+        ("googlenet", 9, 9),  # attributes with numbers; the branches inside are no layers
+        ("vgg11", 7, 7),  # single convolutions, the first of which is the stem
+        ("maxvit_t", 11, 4),  # layers of three different parts
     ],
 )
-def test_what_would_be_a_guess_is_an_error_that_shows_the_names(name, said):
+def test_the_blocks_of_torchvisions_unusual_models(name, blocks, stages):
     with torch.device("meta"):
         model = get_model(name, **({"init_weights": False} if name == "googlenet" else {}))
+    assert (len(find_blocks(model)), len(find_blocks(model, "stage"))) == (blocks, stages)
+
+
+def test_an_encoder_comes_before_its_decoder():
+    blocks = find_blocks(nn.Transformer(4, 2, 2, 2, 8, batch_first=True))
+    assert blocks == [f"{part}.layers.{i}" for part in ("encoder", "decoder") for i in range(2)]
+
+
+class Tower(nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2)) for _ in range(depth))
+
+
+class Clip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.text, self.vision, self.audio = Tower(2), Tower(3), Tower(9)
+
+
+def test_towers_side_by_side_are_never_chained_and_all_are_listed():
+    said = r"There are 'text.layers.\*' \(2\); 'vision.layers.\*' \(3\); 'audio.layers.\*' \(9\)"
     with pytest.raises(ConfigError, match=said):
+        find_blocks(Clip())
+
+
+def test_a_model_without_any_is_an_error_that_shows_its_children():
+    model = nn.ModuleDict({"first": nn.Linear(2, 2), "second": nn.Linear(2, 2)})
+    with pytest.raises(ConfigError, match="no blocks found in ModuleDict, whose children are first, second"):
         find_blocks(model)
 
 
-def test_the_error_for_two_stacks_shows_the_list_to_give():
-    model = nn.Transformer(4, 2, 2, 2, 8, batch_first=True)
-    with pytest.raises(ConfigError, match=r"blocks=\['encoder.layers.\*','decoder.layers.\*'\]"):
-        find_blocks(model)
+def test_ten_thousand_blocks_are_numbered_in_linear_time():
+    def block():  # Linear layers take their time to be built
+        weights = [nn.Parameter(torch.empty(2, 2, device="meta")) for _ in range(2)]
+        return nn.ModuleDict({"own": nn.ParameterDict(dict(zip("ab", weights, strict=True)))})
+
+    model = nn.ModuleList(block() for _ in range(10_000))
+    names = [name for name, _ in model.named_parameters()]
+    start = time.perf_counter()
+    blocks = find_blocks(model)
+    assert expand_blocks(model, blocks) == blocks
+    assert layer_ids(names, blocks)["9999.own.b"] == 10_000
+    assert time.perf_counter() - start < 10  # 0.6 s; the quadratic way took minutes

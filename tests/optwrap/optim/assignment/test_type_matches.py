@@ -6,12 +6,12 @@ from optwrap.errors import ConfigError
 from optwrap.optim import build_optim_wrapper
 
 
-class LlamaRMSNorm(nn.Module):
-    """A norm layer that is none of torch's."""
+class WhitenNorm(nn.Module):
+    """A norm layer that holds a matrix, so that its name alone does not tell."""
 
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(2))
+        self.weight = nn.Parameter(torch.ones(2, 2))
 
 
 class LayerScale(nn.Module):
@@ -36,7 +36,7 @@ BODY = [nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)]
 @pytest.mark.parametrize(
     ("layers", "rule", "alike"),
     [
-        ([LlamaRMSNorm(), LlamaRMSNorm()], "norm_decay_mult", r"2 of LlamaRMSNorm \('0\.weight', \.\.\.\)"),
+        ([WhitenNorm(), WhitenNorm()], "norm_decay_mult", r"2 of WhitenNorm \('0\.weight', \.\.\.\)"),
         ([LayerScale()], "norm_decay_mult", r"1 of LayerScale \('0\.gamma'\)"),
         ([nn.ParameterDict({"table_of_biases": torch.ones(2)})], "bias_lr_mult", r"1 of ParameterDict"),
     ],
@@ -69,12 +69,31 @@ def test_a_type_rule_that_matches_nothing_is_a_warning_where_nothing_is_called_s
 
 
 def test_norm_layers_that_are_not_known_beside_known_ones_are_a_warning(caplog):
-    build(nn.LayerNorm(2), LlamaRMSNorm(), *BODY, norm_decay_mult=0)
+    layers = [nn.LayerNorm(2), WhitenNorm(), *BODY]
+    build(*layers, norm_decay_mult=0)
     (message,) = [record.message for record in caplog.records]
-    assert "norm_decay_mult=0 matches 2 parameters, but not 1 of LlamaRMSNorm ('1.weight')" in message
+    assert "norm_decay_mult=0 matches 2 parameters, but not 1 of WhitenNorm ('1.weight')" in message
     caplog.clear()
-    build(nn.LayerNorm(2), LlamaRMSNorm(), *BODY, norm_decay_mult=0, custom_keys={"1.weight": {"decay_mult": 0}})
+    build(*layers, norm_decay_mult=0, custom_keys={"1.weight": {"decay_mult": 0}})
+    build(*layers, norm_decay_mult=0, norm_classes=["WhitenNorm"])
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_a_norm_class_that_the_model_has_not_is_an_error_that_shows_the_nearest(hybrid, caplog):
+    cfg = {"norm_decay_mult": 0, "norm_classes": ["WhitenNrom"]}
+    layers = [nn.LayerNorm(2), WhitenNorm(), *BODY]
+    with pytest.raises(ConfigError, match=r"norm_classes: 'WhitenNrom' is the class .*'WhitenNorm'.*strict=false"):
+        build(*layers, hybrid=hybrid, **cfg)
+    build(*layers, hybrid=hybrid, strict=False, **cfg)
+    assert "norm_classes: 'WhitenNrom' is the class of no module" in caplog.text
+
+
+def test_no_decay_1d_that_spares_nothing_says_so(caplog):
+    build(*BODY, no_decay_1d=True)
+    assert [record.message for record in caplog.records] == [
+        "optim_wrapper.paramwise_cfg.no_decay_1d=True matches no parameter."
+    ]
 
 
 @pytest.mark.parametrize("hybrid", [False, True])
