@@ -24,6 +24,7 @@ def main(cfg: Any) -> float:
     hooks = run.hooks(cfg, course, data)
 
     with (
+        data,
         program.Interruption(process.ranks.agreement()) as interruption,
         run.record(course) as recorder,
         run.Saver(course, recorder, hooks, cfg.on_nonfinite) as saver,
@@ -36,7 +37,7 @@ def main(cfg: Any) -> float:
                 with interruption.at_once():
                     metrics = run.evaluate(task, data.evaluation("val"))
                 recorder.evaluation("val", metrics, count)
-                run.write_artifacts(task, course.folder, plan.update_after(count))
+                recorder.artifacts(run.write_artifacts(task, course.folder, plan.update_after(count)))
             schedule.step_on_metrics(metrics)
             saver.keep_if_best(metrics)
             hooks.after_evaluation(metrics, count)

@@ -144,12 +144,14 @@ class GanTask:
         self.metrics["classifier_accuracy"].update(self.head(real_features), labels)
 
     @torch.no_grad()
-    def write_artifacts(self, folder: Path, update: int) -> None:
-        """Draw 64 images, of the same noise every time, as `samples/UPDATE.png`."""
+    def write_artifacts(self, folder: Path, update: int) -> list[Path]:
+        """Draw 64 images, of the same noise every time, as `samples/UPDATE.png`; return it for the loggers."""
         noise = torch.randn(64, self.model.noise_size, generator=torch.Generator().manual_seed(0))
         was_training = self.model.training
         images = self.model.eval()(noise.to(self.device))
         self.model.train(was_training)
         (folder / "samples").mkdir(exist_ok=True)
         images = F.interpolate(images, scale_factor=2)  # each pixel as four
-        save_image(images, folder / "samples" / f"{update:06d}.png", normalize=True, value_range=(-1, 1))
+        path = folder / "samples" / f"{update:06d}.png"
+        save_image(images, path, normalize=True, value_range=(-1, 1))
+        return [path]

@@ -16,6 +16,10 @@ import pytest
 # Before torch is loaded, inside fixtures: the processes of pytest-xdist share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Trackers tell nobody of tests, in the processes that these start either.
+os.environ |= {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+os.environ |= {"DO_NOT_TRACK": "true", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
 # A shell that starts pytest in the background lets it ignore Ctrl-C, and so the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

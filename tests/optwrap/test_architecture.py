@@ -38,6 +38,7 @@ sweep.job  sweep.report
 sweep.names  sweep.records  sweep.identity  sweep.__init__
 config.messages
 config
+loggers
 instantiate
 argument_types  hydra_versions  import_paths  interpolations
 lock  files  errors  __init__
@@ -47,6 +48,7 @@ WITHOUT_TORCH = (
     "program",
     "sweep",
     "config",
+    "loggers",
     "instantiate",
     "argument_types",
     "hydra_versions",

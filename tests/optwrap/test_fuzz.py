@@ -27,11 +27,11 @@ from optwrap.checkpoint.state import RunParts
 from optwrap.config.resuming import with_saved_overrides
 from optwrap.config.trusted import only_trusted
 from optwrap.errors import ConfigError
+from optwrap.loggers import CsvLogger
 from optwrap.optim import build_optim_wrapper, build_schedule
 from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import make_plan
 from optwrap.plan.random_state import get_random_state
-from optwrap.record.loggers import CsvLogger
 
 CPU = torch.device("cpu")
 KEYS = [

@@ -87,6 +87,11 @@ class ShardSaver:
             written.set_exception(error)
         return written
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether every checkpoint is committed."""
+        return self._pending is None
+
     def mark_best(self, path: Path) -> None:
         """Keep this checkpoint as the best so far; one that is being written, as soon as it is there."""
         if self._pending is not None and self._pending.path == path:

@@ -10,14 +10,14 @@ from typing import Any
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 
 
-def _open_mapping(**content: Any) -> Any:
+def open_mapping(**content: Any) -> Any:
     """Return a mapping that takes new keys from the command line without `+`."""
     return DictConfig(content, flags={"struct": False})
 
 
 def _constructor(name: str) -> Any:
     """Return a mapping that takes the arguments of a constructor of one's own too."""
-    return _open_mapping(_target_=f"optwrap.optim.{name}OptimWrapperConstructor")
+    return open_mapping(_target_=f"optwrap.optim.{name}OptimWrapperConstructor")
 
 
 @dataclass
@@ -98,7 +98,7 @@ class ParamwiseConfig:
     """Factor on the lr of the offset conv of a deformable convolution."""
     bypass_duplicate: bool = False
     """A parameter reached under two names: let the first name decide instead of raising."""
-    custom_keys: dict[str, Any] = field(default_factory=_open_mapping)
+    custom_keys: dict[str, Any] = field(default_factory=open_mapping)
     """Part of a parameter name -> lr_mult, decay_mult or options of the optimizer; open to any key."""
     strict: bool = True
     """A custom key that matches nothing is an error (true) or a warning (false)."""
@@ -138,7 +138,7 @@ class OptimWrapperConfig(metaclass=ABCMeta):  # noqa: B024 -- for __subclasshook
     """Averages of the weights."""
     sam: SamConfig = field(default_factory=SamConfig)
     """Sharpness-aware minimisation."""
-    freeze: dict[str, Any] = field(default_factory=_open_mapping)
+    freeze: dict[str, Any] = field(default_factory=open_mapping)
     """Part of a parameter name -> updates for which it is frozen, part of the run, {epochs: n} or null: always."""
     auto_scale_lr: AutoScaleConfig = field(default_factory=AutoScaleConfig)
     """The lr follows the samples of an update."""

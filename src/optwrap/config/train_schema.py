@@ -9,15 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-
-@dataclass
-class LoggerConfig:
-    """What is recorded while training, beside the log; evaluations always go to metrics.csv."""
-
-    train_rows: bool = True
-    """Write a training row every `log_every` updates."""
-    tensorboard: bool = False
-    """Write the same rows as TensorBoard events."""
+from optwrap.config.schemas import open_mapping
 
 
 class Better(StrEnum):
@@ -155,8 +147,8 @@ class TrainConfig:
     """The network."""
     task: Any = MISSING
     """What a training step and an evaluation step compute."""
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    """What is recorded."""
+    logger: dict[str, Any] = field(default_factory=open_mapping)
+    """Where rows are recorded beside metrics.csv: a name of one's choice -> a class and its arguments."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """When the run saves itself."""
     log_level: LogLevel = LogLevel.INFO

@@ -152,6 +152,7 @@ _PARTS: Mapping[str, Callable[[Any], bool]] = {
     "torchvision.ops": lambda found: _is_offered(found, "torchvision.ops"),
     "torchvision.transforms": _is_transform,
     "torchmetrics": _is_metric,
+    "optwrap.loggers": lambda found: _is_offered(found, "optwrap.loggers"),
     "optwrap.vision": lambda found: _is_offered(found, "optwrap.vision"),
     "optwrap.hooks": lambda found: isinstance(found, type) and _is_offered(found, "optwrap.hooks"),
     "optwrap.optim": lambda found: _is_offered(found, "optwrap.optim") and found.__name__ in _OPTIM,

@@ -1,7 +1,7 @@
 """The hooks of a run as the loop calls them: each call is an empty loop where no hook wants it."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -60,13 +60,15 @@ class Hooks:
         return self._stopping.reason is not None and here
 
     def until_stopped(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield the batches for as long as no hook stops the run."""
+        """Yield the batches for as long as no hook stops the run; a generator is closed then."""
         remaining = iter(batches)
         while not self.stopping:
             try:
                 yield next(remaining)
             except StopIteration:
                 return
+        if isinstance(batches, Generator):
+            batches.close()
 
     def start(self, count: int) -> None:
         """Begin after `count` micro-batches."""

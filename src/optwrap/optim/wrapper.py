@@ -146,7 +146,7 @@ class OptimWrapper(Readings):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Evaluate averages of the weights inside, or what the optimizer keeps for it; weights go back to the bit."""
+        """Evaluate averages of the weights inside, or what the optimizer keeps for it, and then go back."""
         averaging = self.averaging
         with switched(self.optimizer), averaging.in_place_of(self._params()) if averaging else nullcontext():
             yield

@@ -11,6 +11,7 @@ from optwrap.config.sources import experiments_folder
 from optwrap.config.train_schema import TrainConfig
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import argument_names, locate
+from optwrap.loggers.nodes import check_loggers
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,13 @@ def take_typed(cfg: DictConfig, overrides: list[str], conf: Path) -> None:
     """Make the config one of what was typed beyond the configs, and say what nothing reads.
 
     Raises:
-        ConfigError: as `fit_own_targets` and `check_own_keys`.
+        ConfigError: as `fit_own_targets`, `check_own_keys` and `check_loggers`.
     """
     check_own_keys(cfg, overrides, conf)
     fit_own_targets(cfg, overrides)
     warn_of_new_keys(cfg, overrides)
+    if "optim_wrapper" in cfg and "logger" in cfg:  # not in a program of one's own, whose keys are its own
+        check_loggers(cfg.logger)
 
 
 def check_own_keys(cfg: DictConfig, overrides: list[str], conf: Path) -> None:

@@ -1,4 +1,4 @@
 """What a run leaves and shows: rows of metrics, the live display, the curves, the result.
 
-Imports plan, optim and what lies below.
+Imports loggers, plan, optim and what lies below.
 """

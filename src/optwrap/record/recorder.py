@@ -1,7 +1,7 @@
 """What a run comes to as it goes: its metrics, means over its ranks, and rows of them."""
 
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +9,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from optwrap.errors import ConfigError
+from optwrap.loggers.trackers import Trackers
 from optwrap.optim import OptimWrapper, OptimWrapperDict
 from optwrap.optim.assignment.hyperparameters import base_group
 from optwrap.optim.wrapper_dict import named_wrappers
@@ -23,7 +24,7 @@ from optwrap.record.result import check_some_update, result_of
 class Recorder:
     """Collects a run's metrics; a context manager around the loop. Rank 0 writes them to the run's folder.
 
-    `logger` holds the switches of LoggerConfig, `resumed` what `state_dict` returned at the checkpoint that the
+    `trackers` are the loggers beside metrics.csv, `resumed` what `state_dict` returned at the checkpoint that the
     run goes on from, with this rank's own meter.
 
     Raises:
@@ -35,7 +36,7 @@ class Recorder:
         folder: Path,
         plan: Plan,
         optim_wrapper: OptimWrapper | OptimWrapperDict,
-        logger: Mapping[str, bool],
+        trackers: Trackers | None = None,
         resumed: Mapping[str, Any] | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -55,7 +56,9 @@ class Recorder:
         self._seconds_before = 0.0
         if resumed:
             self._resume(folder, resumed)
-        self._folder = FolderWriter(folder, plan, self._wrappers, logger, resumed) if ranks.is_first else None
+        self._folder = (
+            FolderWriter(folder, plan, self._wrappers, trackers or Trackers(), resumed) if ranks.is_first else None
+        )
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -118,8 +121,11 @@ class Recorder:
         Raises:
             ConfigError: every step was skipped, so that nothing was learnt.
         """
-        check_some_update(self._wrappers)
-        if self._folder is not None:
+        if self._folder is None:
+            check_some_update(self._wrappers)
+            return self.metrics[objective.name]
+        try:
+            check_some_update(self._wrappers)
             result = result_of(
                 self.metrics,
                 self._wrappers,
@@ -129,6 +135,8 @@ class Recorder:
                 seconds=self._seconds(),
             )
             self._folder.finish(result | dict(more or {}))
+        finally:
+            self._folder.close("failed")  # unless `finish` has ended them
         return self.metrics[objective.name]
 
     def where(self) -> str:
@@ -139,6 +147,17 @@ class Recorder:
         """Return what a resumed run needs to go on with these records; the rows so far are on disk then."""
         own = {"seconds": self._seconds(), "metrics": dict(self.metrics), "meter": self._meter.state_dict()}
         return own if self._folder is None else own | self._folder.sync()
+
+    def saved(self) -> None:
+        """Send trackers the rows that the last `state_dict` knew: the checkpoint that holds it is on disk."""
+        if self._folder is not None:
+            self._folder.saved()
+
+    def artifacts(self, paths: Iterable[Path]) -> None:
+        """Send trackers files of the run's folder, such as pictures that a task drew."""
+        if self._folder is not None:
+            for path in paths:
+                self._folder.artifact(path)
 
     def _resume(self, folder: Path, state: Mapping[str, Any]) -> None:
         try:

@@ -14,6 +14,7 @@ from optwrap.checkpoint.model_state import sharded_params
 from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
 from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
+from optwrap.loggers.trackers import build_trackers
 from optwrap.optim import Metrics, OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.calls import begin
@@ -22,7 +23,8 @@ from optwrap.plan.order import TrainingOrder
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
 from optwrap.plan.ranks import Ranks
 from optwrap.program.folder import run_folder, save_config
-from optwrap.record.folder_writer import complete
+from optwrap.program.naming import named
+from optwrap.record.folder_writer import complete, send_rest
 from optwrap.record.recorder import Recorder
 from optwrap.run.setup import Process, seed_rank
 from optwrap.run.threads import keep_threads
@@ -82,6 +84,7 @@ def set_course(
     if saved is not None and finished is not None and ranks.is_first:
         checkpoints.complete(saved.path)
         complete(folder, plan, saved.state["progress"]["micro_batches"])
+        send_rest(folder, build_trackers(config, folder, named(folder)))
     if saved is not None and finished is None:
         restore(parts, saved, plan, config)
         if ranks.is_first:
@@ -112,11 +115,6 @@ def _plan(
 def record(course: Course) -> Recorder:
     """Return what records this process's part of the run, from where it stands."""
     records = None if course.saved is None else course.saved.records
-    return Recorder(
-        course.folder,
-        course.plan,
-        course.parts.optim_wrapper,
-        course.config["logger"],
-        records,
-        course.process.ranks,
-    )
+    ranks = course.process.ranks
+    trackers = build_trackers(course.config, course.folder, named(course.folder)) if ranks.is_first else None
+    return Recorder(course.folder, course.plan, course.parts.optim_wrapper, trackers, records, ranks)

@@ -96,16 +96,18 @@ def _restore(norm: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
         buffer.copy_(buffers[name])
 
 
-def write_artifacts(task: Any, folder: Path, update: int) -> None:
+def write_artifacts(task: Any, folder: Path, update: int) -> list[Path]:
     """Let a task that has `write_artifacts(folder, update)` leave files of its own, such as sample images.
+
+    Return the files that it returns, for `Recorder.artifacts`; none where it returns nothing.
 
     Every rank calls it, since a sharded model needs them all; what ranks above 0 write is thrown away.
     """
     write = getattr(task, "write_artifacts", None)
     if write is None:
-        return
+        return []
     if Ranks.current().is_first:
-        write(folder, update)
-        return
+        return list(write(folder, update) or ())
     with TemporaryDirectory() as thrown_away:
         write(Path(thrown_away), update)
+    return []

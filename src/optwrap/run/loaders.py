@@ -6,11 +6,11 @@ them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, 
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from omegaconf import DictConfig
@@ -35,13 +35,19 @@ _GRACE, _SCHEDULERS_GRACE = 30, 3600
 
 @dataclass(frozen=True)
 class Loaders:
-    """The batches of a run, on its device."""
+    """The batches of a run, on its device; a context manager that ends what workers it has."""
 
     order: Order
     _splits: Splits
     _to_device: Callable[[Any], Any]
     _options: dict[str, Any]
     _kept: dict[str, DataLoader[Any]] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.clear()  # before the process ends, which would kill them
 
     @property
     def batch_size(self) -> int:
@@ -53,14 +59,22 @@ class Loaders:
         """The splits that there are to evaluate: of val and test."""
         return [split for split in EVALUATED if getattr(self._splits, split) is not None]
 
-    def training(self, first: int, last: int) -> Iterator[Any]:
-        """Yield the training batches from number `first` to before `last`, counted over all epochs."""
+    def training(self, first: int, last: int) -> Generator[Any]:
+        """Yield the training batches from number `first` to before `last`, counted over all epochs.
+
+        Its workers end with the generator, also where that is closed early: those that outlive it would be killed.
+        """
         samples, collate = self._splits.train, self._collate("train")
         if isinstance(self.order, StreamOrder):
-            batches: Any = TrainingStream(samples, collate, self.order, first, last)
-            return self._delivered(self._loader(batches, None, lasts=False))
-        part = _Part(self.order, first, last)
-        return self._delivered(self._loader(SeededBatches(samples, collate), part, lasts=False))
+            loader = self._loader(TrainingStream(samples, collate, self.order, first, last), None, lasts=False)
+        else:
+            part = _Part(self.order, first, last)
+            loader = self._loader(SeededBatches(samples, collate), part, lasts=False)
+        batches = self._delivered(loader)
+        try:
+            yield from batches
+        finally:
+            del batches
 
     def evaluation(self, split: str) -> Iterator[Any]:
         """Yield the batches of the whole `split`, val or test; its workers stay for the next time.

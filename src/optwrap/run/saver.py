@@ -55,6 +55,7 @@ class Saver:
             return
         if error is None or isinstance(error, Interrupted):
             self._shards.wait()
+            self._tell_if_written()
         else:
             with suppress(Exception):  # the one that ends the run is the one to show
                 self._shards.poll()
@@ -63,8 +64,9 @@ class Saver:
         """Watch micro-batch `count`, its numbers and calls; finish a checkpoint whose shards are written."""
         self._check_calls(count)
         self.watch.step(stats, count)
-        if self._shards is not None:
+        if self._shards is not None and not self._shards.is_idle:
             self._shards.poll()
+            self._tell_if_written()
 
     def begin(self) -> int:
         """Start at the plan's beginning, or where the checkpoint stood; return the micro-batches behind."""
@@ -120,10 +122,16 @@ class Saver:
         if self._shards is not None:
             state = self._parts.local_state_dict() | rest
             self._newest = self._shards.save(state, plan.update_after(count), held)
-            return
-        state = self._parts.state_dict() | rest
-        if self._ranks.is_first:
-            self._newest = self._checkpoints.save(state, plan.update_after(count), held)
+        else:
+            state = self._parts.state_dict() | rest
+            if self._ranks.is_first:
+                self._newest = self._checkpoints.save(state, plan.update_after(count), held)
+        self._tell_if_written()
+
+    def _tell_if_written(self) -> None:
+        """Let trackers have the rows that a resumed run will not make again."""
+        if self._shards is None or self._shards.is_idle:
+            self._recorder.saved()
 
     def keep_if_best(self, metrics: Mapping[str, float]) -> None:
         """Keep the newest checkpoint as the best where its evaluation is the best so far."""

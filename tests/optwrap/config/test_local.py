@@ -24,7 +24,7 @@ defaults:
 data_root: /disk
 num_workers: 3
 epochs: 7
-logger: {train_rows: false}
+logger: {csv: {train_rows: false}}
 hydra: {launcher: {n_jobs: 5}}
 """
 Composed = Callable[..., DictConfig]
@@ -60,7 +60,7 @@ def test_it_wins_over_the_configs_and_their_groups(composed: Composed, conf: Pat
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     write(conf, OWN)
     cfg = composed("data=mnist")
-    assert (cfg.num_workers, cfg.data.root, cfg.epochs, cfg.logger.train_rows) == (3, "/disk", 7, False)
+    assert (cfg.num_workers, cfg.data.root, cfg.epochs, cfg.logger.csv.train_rows) == (3, "/disk", 7, False)
     assert cfg.hydra.launcher.n_jobs == 5
 
 

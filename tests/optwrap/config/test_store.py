@@ -165,7 +165,6 @@ def test_custom_keys_take_new_keys_without_a_plus(composed: Composed, mixins: li
         ("optim_wrapper=Adagrad", "optim_wrapper.optimizer.betas=[0.9,0.9]"),
         ("schedule=StepLR", "schedule.lr.gama=0.1"),
         ("epochs=many",),
-        ("logger.tensorbord=true",),
     ],
     ids=" ".join,
 )

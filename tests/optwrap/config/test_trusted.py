@@ -15,6 +15,7 @@ TRUSTED = [
     *("optwrap.vision.SmallCNN", "optwrap.vision.models.SmallCNN", "optwrap.vision.cifar10"),
     *("optwrap.optim.AmpOptimWrapper", "optwrap.optim.warmup_cosine", "experiments.gan.DCGAN"),
     "optwrap.hooks.EarlyStopping",
+    *("optwrap.loggers.TensorBoardLogger", "optwrap.loggers.WandbLogger"),
 ]
 HOSTILE = [
     *("torch.load", "torch.hub.load", "torch.serialization.load", "torch.package.PackageImporter"),
@@ -30,7 +31,12 @@ HOSTILE = [
     *("torchmetrics.text.BLEUScore", "torchmetrics.functional.accuracy", "torchmetrics.image.TotalVariation"),
     *("optwrap.vision.download.fetch", "optwrap.vision.download.shutil.rmtree", "optwrap.optim.write_csv"),
     *("optwrap.hooks.lr_finder.logging.shutdown", "optwrap.hooks.hooks.build_hooks"),
-    *("optwrap.checkpoint.files.save", "optwrap.instantiate.locate", "experiments.vit_layer_decay.locate"),
+    *(
+        "optwrap.checkpoint.files.save",
+        "optwrap.instantiate.locate",
+        "optwrap.loggers.nodes.locate",
+        "experiments.vit_layer_decay.locate",
+    ),
     *("os.system", "subprocess.run", "builtins.eval", "pickle.load", "hydra.utils.get_method", "numpy.load"),
 ]
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="a project need not have
 @pytest.fixture
 def _budget(monkeypatch):
     """As if the page's code stood in experiments/budget.py."""
-    (code,) = blocks(TEXTS["docs/extend.md"], "python")
+    (code,) = [each for each in blocks(TEXTS["docs/extend.md"], "python") if "class Budget" in each]
     module = ModuleType("experiments.budget")
     monkeypatch.setitem(sys.modules, "experiments.budget", module)
     monkeypatch.setattr(experiments, "budget", module, raising=False)

@@ -1,7 +1,9 @@
 import pytest
 from omegaconf import OmegaConf
 
-from optwrap.program.own_targets import fit_own_targets, warn_of_new_keys, with_new_keys
+from optwrap.errors import ConfigError
+from optwrap.program.own_targets import fit_own_targets, take_typed, warn_of_new_keys, with_new_keys
+from tests.pages import ROOT
 
 NET = "torch.nn.Linear"  # takes in_features, out_features, bias, device, dtype
 
@@ -69,3 +71,12 @@ def test_a_key_that_nothing_reads_is_a_warning(override, said, caplog):
     cfg = OmegaConf.create({"seed": 1, "foo": 3, "epoch": 3, "used": 1, "data": {"new": 1, "x": "${used}"}})
     warn_of_new_keys(cfg, [override])
     assert [record.getMessage() for record in caplog.records] == ([said] if said else [])
+
+
+CONF = ROOT / "conf"
+
+
+def test_loggers_are_checked_where_a_run_is_composed_and_not_in_a_program_of_ones_own():
+    take_typed(OmegaConf.create({"logger": {"level": "INFO"}}), [], CONF)
+    with pytest.raises(ConfigError, match=r"logger\.level=INFO: a logger is a node"):
+        take_typed(OmegaConf.create({"logger": {"level": "INFO"}, "optim_wrapper": {}}), [], CONF)

@@ -2,6 +2,7 @@ import csv
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,12 +12,13 @@ from torchmetrics import MeanMetric, MetricCollection
 
 import optwrap
 from optwrap.errors import ConfigError
+from optwrap.loggers import Logger
+from optwrap.loggers.trackers import Named, build_trackers
 from optwrap.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from optwrap.plan.objective import Objective
 from optwrap.plan.plan import Plan, Position
 from optwrap.record.recorder import Recorder
 
-ROWS_ONLY = {"train_rows": True, "tensorboard": False}
 TASK = SimpleNamespace(metrics=MetricCollection({"loss": MeanMetric()}))
 PLAN = Plan(micro_batches=4, per_epoch=2, accumulative_counts=1, log_every=1, eval_every=None)
 
@@ -26,9 +28,9 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def run(folder, optim_wrapper, losses=(4.0, 3.0, 2.0, 1.0), train_rows=True, tensorboard=False):
-    logger = {"train_rows": train_rows, "tensorboard": tensorboard}
-    with Recorder(folder, PLAN, optim_wrapper, logger) as recorder:
+def run(folder, optim_wrapper, losses=(4.0, 3.0, 2.0, 1.0), **logger):
+    trackers = build_trackers({"logger": logger}, folder, Named("run"))
+    with Recorder(folder, PLAN, optim_wrapper, trackers) as recorder:
         for count, loss in enumerate(losses, start=1):
             recorder.train_step({"loss": torch.tensor(loss)}, 8, count)
             if PLAN.evaluates_after(count):
@@ -59,7 +61,7 @@ def test_rows_of_training_and_evaluation_stand_in_order(tmp_path, optim_wrapper)
 
 def test_further_columns_stand_in_the_next_row_alone(tmp_path, optim_wrapper):
     plan, columns = replace(PLAN, log_every=2), {"seen": torch.tensor(3.0), "none": None}
-    with Recorder(tmp_path, plan, optim_wrapper, ROWS_ONLY) as recorder:
+    with Recorder(tmp_path, plan, optim_wrapper) as recorder:
         for count in (1, 2, 3, 4):
             recorder.train_step({"loss": torch.tensor(1.0)}, 8, count, columns)
     assert [(row["seen"], row["none"]) for row in rows(tmp_path)] == [("3", ""), ("", "")]
@@ -69,7 +71,7 @@ def test_further_columns_stand_in_the_next_row_alone(tmp_path, optim_wrapper):
 def test_a_pause_before_the_first_micro_batch_is_left_out_of_the_throughput(tmp_path, optim_wrapper, monkeypatch):
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    with Recorder(tmp_path, PLAN, optim_wrapper, ROWS_ONLY) as recorder:
+    with Recorder(tmp_path, PLAN, optim_wrapper) as recorder:
         now = 100.0
         recorder.pause()
         now = 102.0
@@ -78,7 +80,7 @@ def test_a_pause_before_the_first_micro_batch_is_left_out_of_the_throughput(tmp_
 
 
 def test_training_rows_can_be_left_out(tmp_path, optim_wrapper):
-    run(tmp_path, optim_wrapper, train_rows=False)
+    run(tmp_path, optim_wrapper, csv={"train_rows": False})
     assert [row["split"] for row in rows(tmp_path)] == ["val", "val", "test"]
 
 
@@ -100,7 +102,7 @@ def test_the_folder_holds_the_table_of_param_groups_and_the_curves(tmp_path, opt
 
 def test_tensorboard_events_are_written_where_asked_for(tmp_path, optim_wrapper):
     pytest.importorskip("tensorboard")
-    run(tmp_path, optim_wrapper, tensorboard=True)
+    run(tmp_path, optim_wrapper, tensorboard={"_target_": "optwrap.loggers.TensorBoardLogger"})
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
@@ -134,7 +136,7 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(tmp_path, optim_wrap
 
     def go_on(folder, start, end, resumed=None):
         part = replace(plan, start=Position(start))
-        with Recorder(folder, part, optim_wrapper, ROWS_ONLY, resumed) as recorder:
+        with Recorder(folder, part, optim_wrapper, resumed=resumed) as recorder:
             for count, loss in list(enumerate(losses, start=1))[start:end]:
                 recorder.train_step({"loss": torch.tensor(loss)}, 8, count)
                 if count == 3:
@@ -162,7 +164,7 @@ def test_the_status_says_how_the_run_ended(tmp_path, optim_wrapper):
         return json.loads((tmp_path / "status.json").read_text())
 
     for error, named in ((RuntimeError, "failed"), (KeyboardInterrupt, "interrupted")):
-        recorder = Recorder(tmp_path, PLAN, optim_wrapper, ROWS_ONLY)
+        recorder = Recorder(tmp_path, PLAN, optim_wrapper)
         recorder.__enter__()
         assert status() == {"status": "running", "update": 0, "updates": 4}
         recorder.train_step({"loss": torch.tensor(1.0)}, 8, 1)
@@ -170,3 +172,39 @@ def test_the_status_says_how_the_run_ended(tmp_path, optim_wrapper):
         assert status() == {"status": named, "update": 1, "updates": 4}
     run(tmp_path, optim_wrapper)
     assert status() == {"status": "finished", "update": 4, "updates": 4}
+
+
+class Told(Logger):
+    """Keeps what it is told, in the order of its calls."""
+
+    words: ClassVar[list[str]] = []
+
+    def log(self, split, row):
+        self.words.append(f"{split} {row['update']}")
+
+    def close(self, status):
+        self.words.append(f"close {status}")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError, ["train 1", "train 2", "close failed"]),
+        (KeyboardInterrupt, ["train 1", "close interrupted"]),
+    ],
+)
+def test_trackers_get_what_a_checkpoint_holds_and_of_a_failed_run_all(tmp_path, optim_wrapper, error, told):
+    Told.words.clear()
+    trackers = build_trackers({"logger": {"told": {"_target_": Told}}}, tmp_path, Named("run"))
+
+    def part(recorder):
+        with recorder:
+            recorder.train_step({"loss": torch.tensor(1.0)}, 8, 1)
+            recorder.state_dict()
+            recorder.train_step({"loss": torch.tensor(1.0)}, 8, 2)
+            recorder.saved()
+            raise error
+
+    with pytest.raises(error):
+        part(Recorder(tmp_path, PLAN, optim_wrapper, trackers))
+    assert Told.words == told

@@ -1,6 +1,6 @@
 """Kill training runs with SIGKILL at random points, resume them, and compare with the uninterrupted run.
 
-    python tests/optwrap/resume/kill_and_resume.py [points=30] [seed=0] [configurations=plain,ema,...]
+    python tests/optwrap/resume/kill_and_resume.py [points=30] [seed=0] [configurations=plain,strategies,...]
 
 Prints a line a point; exit code 1 where one run is not identical. Half of the runs load their data with two
 workers, half in the training process; half are resumed by their folder, half by resume=auto. Every run is a
@@ -28,7 +28,11 @@ CONFIGURATIONS = {
         *("optim_wrapper=amp_accum_clip", "optim_wrapper.loss_scale={init_scale: 1024, growth_interval: 8}"),
         *("schedule=one_cycle", "epochs=8", "checkpoint.every=5", "eval_every=12", "log_every=4"),
     ],
-    "ema": ["optim_wrapper=[adamw,ema,amp,accum2,clip]", "epochs=8", "checkpoint.every=5", "eval_every=12"],
+    "strategies": [
+        *("optim_wrapper=[adamw,ema,sam,amp,accum2,clip]", "+optim_wrapper.freeze.stem={epochs: 2}", "epochs=12"),
+        *("hooks=[early_stopping,update_ratio]", "hooks.early_stopping.patience=2"),
+        *("hooks.early_stopping.min_delta=0.02", "checkpoint.every=5", "eval_every=12", "log_every=4"),
+    ],
     "gan": ["experiment=quick/gan", "task.classifier_epochs=1", "max_updates=60", "checkpoint.every=7"],
 }
 COMMON = ["device=cpu", "deterministic=true"]

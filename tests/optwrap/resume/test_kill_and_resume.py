@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("configuration", ["plain", "amp_accum_clip", "ema", "gan"])
+@pytest.mark.parametrize("configuration", ["plain", "amp_accum_clip", "strategies", "gan"])
 def test_every_killed_run_ends_as_the_uninterrupted_one(configuration, pytestconfig):
     points = pytestconfig.getoption("--points")
     script = Path(__file__).with_name("kill_and_resume.py")

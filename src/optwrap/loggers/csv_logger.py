@@ -1,4 +1,4 @@
-"""Where metrics rows are recorded: each logger has `log(split, row)` and `close()`."""
+"""metrics.csv: the rows of a run, and what of them others are told."""
 
 import csv
 import io
@@ -11,8 +11,7 @@ from typing import Self
 
 from optwrap.errors import ConfigError
 from optwrap.files import write_text
-
-Value = float | int | None
+from optwrap.loggers.protocol import Row, Value
 
 
 class CsvLogger:
@@ -32,7 +31,7 @@ class CsvLogger:
         self.columns = ["split"]
         kept: list[list[str]] = []
         if rows != 0 and self.path.exists():
-            header, *kept = self._read()
+            header, *kept = _read(self.path)
             if header[:1] != ["split"]:
                 raise ConfigError(f"{self.path}: its first column is not split. Move it away to go on.")
             self.columns = header[:columns]
@@ -40,12 +39,12 @@ class CsvLogger:
         self.rows = len(kept)
         self._write(kept)
 
-    def log(self, split: str, row: Mapping[str, Value]) -> None:
+    def log(self, split: str, row: Row) -> None:
         """Append one row; it is on disk when this returns."""
         new = [column for column in row if column not in self.columns]
         if new:
             self._file.close()
-            _, *rows = self._read()
+            _, *rows = _read(self.path)
             self.columns += new
             self._write(rows)
         cells = {"split": split, **row}
@@ -69,13 +68,6 @@ class CsvLogger:
     ) -> None:
         self.close()
 
-    def _read(self) -> list[list[str]]:
-        try:
-            with self.path.open(newline="", encoding="utf-8") as file:
-                return list(csv.reader(file)) or [["split"]]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.path}: this is no CSV file ({error}). Move it away to go on.") from error
-
     def _write(self, rows: list[list[str]]) -> None:
         text = io.StringIO()
         writer = csv.writer(text)
@@ -85,39 +77,44 @@ class CsvLogger:
         self._file = self.path.open("a", newline="", encoding="utf-8")
 
 
-class TensorBoardLogger:
-    """Rows of metrics as TensorBoard scalars `split/name` over updates, in `directory`."""
+def read_rows(path: Path) -> list[tuple[str, dict[str, float | int]]]:
+    """Return the rows of a file, each with its split, less empty cells.
 
-    def __init__(self, directory: str | os.PathLike[str], after_update: int | None = None) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            if error.name is not None and not f"{error.name}.".startswith(("tensorboard.", "torch.")):
-                raise ConfigError(
-                    f"logger=tensorboard: the package tensorboard is there, but cannot be loaded: {error}. "
-                    "Install what it misses, or choose logger=csv."
-                ) from error
-            raise ConfigError(
-                'logger=tensorboard needs the package tensorboard: pip install -e ".[tensorboard]", '
-                "or choose logger=csv."
-            ) from error
-        purge = None if after_update is None else after_update + 1  # a resumed run writes those again
-        self._writer = SummaryWriter(str(directory), purge_step=purge)
+    Raises:
+        ConfigError: it is no CSV.
+    """
+    header, *rows = _read(path)
+    return [(row[0], numbers(dict(zip(header[1:], row[1:], strict=False)))) for row in rows if row]
 
-    def log(self, split: str, row: Mapping[str, Value]) -> None:
-        """Add each number of the row at the step `row['update']`; None is left out."""
-        step = int(row.get("update") or 0)
-        for name, value in row.items():
-            if value is not None and name != "update":
-                self._writer.add_scalar(f"{split}/{name}", value, step)
 
-    def sync(self) -> None:
-        """Write out what is pending."""
-        self._writer.flush()
+def as_written(row: Row) -> dict[str, float | int]:
+    """Return a row as the file has it: what is told from memory is then what is read.
 
-    def close(self) -> None:
-        """Write out what is pending, and end the file."""
-        self._writer.close()
+    >>> as_written({"update": 3, "loss": 1 / 3, "grad_norm": None})
+    {'update': 3, 'loss': 0.3333333333}
+    """
+    return numbers({name: _cell(value) for name, value in row.items()})
+
+
+def numbers(cells: Mapping[str, str]) -> dict[str, float | int]:
+    """Return the numbers among the cells, whole ones as int."""
+    found = {name: _number(cell) for name, cell in cells.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _read(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file)) or [["split"]]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: this is no CSV file ({error}). Move it away to go on.") from error
+
+
+def _number(cell: str) -> Value:
+    try:
+        return int(cell) if cell.lstrip("-").isdecimal() else float(cell)
+    except ValueError:  # an empty cell, or what somebody else has written there
+        return None
 
 
 def _cell(value: str | Value) -> str:

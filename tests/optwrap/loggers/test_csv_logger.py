@@ -1,13 +1,11 @@
 import csv
 import math
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optwrap.errors import ConfigError
-from optwrap.record.loggers import CsvLogger, TensorBoardLogger
+from optwrap.loggers import CsvLogger
 
 
 def _read(path):
@@ -80,31 +78,3 @@ def test_any_rows_are_read_back_as_they_were_logged(tmp_path_factory, rows):
     for cells, row in zip(read, rows, strict=True):
         filled = {name: float(cell) for name, cell in cells.items() if name != "split" and cell}
         assert filled == pytest.approx({name: value for name, value in row.items() if value is not None})
-
-
-def test_tensorboard_gets_a_scalar_per_split_and_metric_at_the_update(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    logger = TensorBoardLogger(tmp_path)
-    logger.log("train", {"epoch": 1, "update": 20, "loss": 0.5, "grad_norm": None})
-    logger.log("val", {"epoch": 1, "update": 34, "accuracy": 0.75})
-    logger.close()
-    events = EventAccumulator(str(tmp_path)).Reload()
-    assert set(events.Tags()["scalars"]) == {"train/epoch", "train/loss", "val/epoch", "val/accuracy"}
-    assert [(event.step, event.value) for event in events.Scalars("val/accuracy")] == [(34, 0.75)]
-
-
-def test_of_a_dependency_of_tensorboard_that_is_missing_the_error_says_so(tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    monkeypatch.delitem(sys.modules, "tensorboard", raising=False)
-    (tmp_path / "tensorboard").mkdir()
-    (tmp_path / "tensorboard" / "__init__.py").write_text("import protobuf_that_is_not_there")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=r"is there, but cannot be loaded: .*protobuf_that_is_not_there"):
-        TensorBoardLogger(tmp_path / "run")
-
-
-def test_without_tensorboard_the_error_says_how_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ConfigError, match=r"logger=tensorboard .*pip install -e \"\.\[tensorboard\]\""):
-        TensorBoardLogger(tmp_path)
