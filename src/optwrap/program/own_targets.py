@@ -104,7 +104,8 @@ def fit_own_targets(cfg: DictConfig, overrides: list[str]) -> None:
     Raises:
         ConfigError: the target cannot be imported.
     """
-    for override in overrides:
+    # Data last: what the chosen model and task read of it may just have been left out.
+    for override in sorted(overrides, key=lambda each: each.lstrip("+").startswith("data.")):
         typed = _OWN_TARGET.fullmatch(override)
         if typed is None or cfg.get(typed[1]) is None:
             continue

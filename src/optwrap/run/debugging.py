@@ -60,8 +60,9 @@ def fewer_samples(splits: Splits, debug: Any, batch_size: int) -> Splits:
         return replace(splits, train=few, val=few, test=few)
     if debug.fast_dev_run:
         count = _BATCHES * batch_size
-        few_of = {split: getattr(splits, split) for split in ("train", *EVALUATED)}
-        return replace(splits, **{split: None if each is None else _first(each, count) for split, each in few_of.items()})
+        there = {split: getattr(splits, split) for split in ("train", *EVALUATED)}
+        few_of = {split: _first(each, count) for split, each in there.items() if each is not None}
+        return replace(splits, **few_of)
     return splits
 
 

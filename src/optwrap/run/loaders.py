@@ -54,11 +54,6 @@ class Loaders:
         """Samples of a training batch of this rank."""
         return self.order.batch_size // self.order.ranks.size
 
-    @property
-    def evaluated(self) -> list[str]:
-        """The splits that there are to evaluate: of val and test."""
-        return [split for split in EVALUATED if getattr(self._splits, split) is not None]
-
     def training(self, first: int, last: int) -> Generator[Any]:
         """Yield the training batches from number `first` to before `last`, counted over all epochs.
 
@@ -86,10 +81,17 @@ class Loaders:
             self._kept[split] = self._of_evaluation(split)
         return self._delivered(self._kept[split])
 
+    def has(self, split: str) -> bool:
+        """Whether there is such a split to evaluate: val or test."""
+        return getattr(self._splits, split) is not None
+
     def _of_evaluation(self, split: str) -> DataLoader[Any]:
         samples, order = getattr(self._splits, split), self.order
         if samples is None:
-            raise ConfigError(f"split={split}: data.{split} is missing, or empty.")
+            there = [f"split={each}" for each in EVALUATED if self.has(each)]
+            raise ConfigError(
+                f"split={split}: data.{split} is missing or empty." + "".join(f" Use {each}." for each in there)
+            )
         collate, shared = self._collate(split), (order.batch_size, order.seed, order.ranks)
         if is_stream(samples):
             return self._loader(EvaluationStream(samples, collate, split, *shared), None, lasts=True)
@@ -103,8 +105,10 @@ class Loaders:
 
     def _loader(self, batches: Any, order: Any, lasts: bool) -> DataLoader[Any]:
         # Where workers are no forks, as from Python 3.14 on, one takes seconds to start: it loads torch.
-        persistent = lasts and self._options["num_workers"] > 0
-        return DataLoader(batches, batch_size=None, sampler=order, persistent_workers=persistent, **self._options)
+        # A stream is read in its order by one process: two would divide it, if it asks `get_worker_info`.
+        workers = self._options["num_workers"] if order is not None else min(1, self._options["num_workers"])
+        options = self._options | {"num_workers": workers, "persistent_workers": lasts and workers > 0}
+        return DataLoader(batches, batch_size=None, sampler=order, **options)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,6 @@ def _collated(key: str, samples: list[Any]) -> Any:
         return default_collate(samples)
     except (RuntimeError, TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
         raise ConfigError(
-            f"{key}: its samples cannot be put into one batch ({first_line(error)}). Give the data set a method "
-            "collate_fn(samples), which makes a batch of a list of them, as by padding; or the data one for all sets."
+            f"{key}: its samples cannot be put into one batch ({first_line(error)}). Give the data set, or the "
+            "data for all splits, a collate_fn(samples), which makes a batch of a list of them, as by padding."
         ) from error
