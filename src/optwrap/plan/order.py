@@ -51,6 +51,10 @@ class TrainingOrder:
             yield BatchIndex(rows[start : start + share], mix(self.seed, epoch, start + 1))
 
 
+ENDLESS = sys.maxsize
+"""Batches to an epoch that does not end."""
+
+
 @dataclass(frozen=True)
 class StreamOrder:
     """The order of training on a stream of so many `samples`: as they come, an epoch is a pass, less a last rest.
@@ -66,7 +70,7 @@ class StreamOrder:
     @property
     def per_epoch(self) -> int:
         """Batches to an epoch."""
-        return sys.maxsize if self.samples is None else self.samples // self.batch_size
+        return ENDLESS if self.samples is None else self.samples // self.batch_size
 
     def seed_of(self, number: int) -> int:
         """Return the seed of a batch, counted over the run: what is random about its samples."""

@@ -22,7 +22,7 @@ from optwrap.optim import Metrics, OptimWrapper, OptimWrapperDict, Schedule, Sch
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.calls import begin
 from optwrap.plan.objective import Objective
-from optwrap.plan.order import Order
+from optwrap.plan.order import ENDLESS, Order
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
 from optwrap.plan.ranks import Ranks
 from optwrap.program.folder import run_folder, save_config
@@ -84,7 +84,7 @@ def set_course(
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
     for wrapper in named_wrappers(optim_wrapper).values():
         per_epoch = plan.per_epoch * wrapper.calls_per_batch / wrapper.accumulative_counts
-        wrapper.freezer.updates_per_epoch = per_epoch
+        wrapper.freezer.updates_per_epoch = None if plan.per_epoch == ENDLESS else per_epoch
     begin(optim_wrapper, model, plan.micro_batches)
     keep_threads(cfg.get("threads"), None if saved is None else saved.state["config"].get("threads"))
     parts = RunParts(model, optim_wrapper, schedule, task)

@@ -4,6 +4,7 @@ A batch is a function of the seed and of its place in the run: its samples, and 
 them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, with any number of workers.
 """
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -27,6 +28,8 @@ from optwrap.run.data.splits import EVALUATED, Splits, find_splits, is_stream, l
 from optwrap.run.data.streams import EvaluationStream, TrainingStream
 from optwrap.run.debugging import fewer_samples
 from optwrap.run.setup import Process
+
+logger = logging.getLogger(__name__)
 
 # Seconds that a worker lives on after SIGTERM: until the run has ended, or until a scheduler kills both, whose own
 # handler lets the run go on.
@@ -156,6 +159,13 @@ def make_loaders(
     if num_workers > (most := max(64, 4 * (os.cpu_count() or 1))):
         raise ConfigError(f"num_workers={num_workers}: each is a process; on this machine give {most} at most.")
     splits, ranks = find_splits(data), process.ranks
+    streams = [
+        name
+        for name in ("train", *EVALUATED)
+        if getattr(splits, name) is not None and is_stream(getattr(splits, name))
+    ]
+    if num_workers > 1 and streams:
+        logger.info("num_workers=%d: streams (data.%s) are read by one.", num_workers, ", data.".join(streams))
     order = _order(splits, batch_size, seed, ranks)
     grace = _GRACE if is_open(signal.SIGTERM) else _SCHEDULERS_GRACE
     options = {
