@@ -304,6 +304,18 @@ def test_what_is_evaluated_are_the_averages_and_evaluate_finds_them(mixins, trai
     assert raw["loss"] != metrics["loss"]
 
 
+def test_a_run_begins_with_the_weights_of_another_and_goes_on_with_its_own(train):
+    first = train(*QUICK, "optim_wrapper.optimizer.lr=0.2")
+    second = train(*QUICK, f"init_from={first}", "optim_wrapper.optimizer.lr=1e-12")
+    weights = [
+        checkpoint.load(folder / "checkpoint.pt", torch.device("cpu"))["model"] for folder in (first, second)
+    ]
+    torch.testing.assert_close(weights[1]["head.weight"], weights[0]["head.weight"], rtol=1e-6, atol=1e-6)
+    shutil.rmtree(first)
+    train(f"resume={second}", "max_updates=9")
+    assert result(second)["updates"] == 9
+
+
 def test_evaluate_unpickles_nothing_that_a_foreign_config_names_as_text(train, tmp_path):
     import evaluate
     from optwrap.errors import ConfigError

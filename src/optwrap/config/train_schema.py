@@ -135,6 +135,8 @@ class TrainConfig:
     """The metric that train.py returns to sweepers."""
     resume: str | None = None
     """RUN_DIR: go on with that run; auto: with the one in the same folder, if there is one."""
+    init_from: str | None = None
+    """RUN_DIR or a checkpoint: begin with its weights, by name, as far as they fit."""
     on_nonfinite: OnNonFinite = OnNonFinite.error
     """What a NaN or inf loss or gradient does: error, skip (the update) or rollback (to the last checkpoint)."""
     optim_wrapper: Any = MISSING

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optwrap.optim.averaging.switched import switches
-from optwrap.optim.constructors.hybrid import optimizers_of
+from optwrap.optim.constructors.hybrid import HybridOptimizer, optimizers_of
 from optwrap.optim.step.layout import params_of
 from optwrap.optim.step.loading import NOT_OPTIONS
 from optwrap.optim.wrapper import OptimWrapper
@@ -20,10 +20,8 @@ from optwrap.optim.wrapper_dict import OptimWrapperDict
 
 logger = logging.getLogger(__name__)
 
-_REST = ("loss_scaler", "accumulation", "averaging")
-"""What a wrapper's state dict has beside the optimizer's."""
 _OF_EACH_PARAM = {"accumulation": "grads", "averaging": "averages"}
-"""In which of these is a list with something for each parameter, and where."""
+"""Where a wrapper's state dict has a list with something for each parameter."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
 
     `state` holds each parameter's tensors, `options` its hyperparameters, `optimizers` the class of optimizer of
     both; `rest` is what the wrapper's own state dict has beside the optimizer's (loss scaler, accumulation,
-    averages), and what an optimizer that switches weights would evaluate.
+    averages, what a wrapper of one's own adds), and what an optimizer that switches weights would evaluate.
     An OptimWrapperDict is nested by name.
 
     Raises:
@@ -61,7 +59,8 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
             state["options"][name] = {key: value for key, value in group.items() if key not in NOT_OPTIONS}
             state["optimizers"][name] = type(optimizer).__name__
     own = optim_wrapper.state_dict()
-    state["rest"] = {key: own[key] for key in _REST if key in own}
+    of_optimizer = _keys_of_optimizer(optim_wrapper)
+    state["rest"] = {key: value for key, value in own.items() if key not in of_optimizer}
     names = [name for optimizer in optimizers_of(optim_wrapper.optimizer) for name, _, _ in _named(optimizer)]
     for part, key in _OF_EACH_PARAM.items():
         if own.get(part, {}).get(key):
@@ -117,11 +116,10 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
     if "options" not in state:
         raise KeyError(f"The checkpoint has {_wrappers(state)}, this run a single one.")
     own = optim_wrapper.state_dict()
-    # The loss scaler goes only where there is one: a run may resume without AMP.
-    rest = {
-        key: state["rest"][key] for key in _REST if key in state["rest"] and (key != "loss_scaler" or key in own)
-    }
-    loaded = {key: own[key] for key in own if key not in _REST}
+    # What this wrapper has not, as a loss scaler, is left: a run may resume without AMP.
+    rest = {key: value for key, value in state["rest"].items() if key in own or key in _OF_EACH_PARAM}
+    of_optimizer = _keys_of_optimizer(optim_wrapper)
+    loaded = {key: own[key] for key in own if key in of_optimizer}
     kinds: dict[str, str] = {}
     for target, optimizer in zip(_targets(loaded), optimizers_of(optim_wrapper.optimizer), strict=True):
         kinds |= dict.fromkeys(_put_shared(target, optimizer, state), type(optimizer).__name__)
@@ -211,6 +209,12 @@ def load_named_options(optim_wrapper: OptimWrapper | OptimWrapperDict, state: Ma
             )
         if options:
             group.update(copy.deepcopy(options[0]))
+
+
+def _keys_of_optimizer(optim_wrapper: OptimWrapper) -> set[str]:
+    """Return under which keys a wrapper's state dict has its optimizer's."""
+    optimizer = optim_wrapper.optimizer
+    return set(optimizer.optimizers) if isinstance(optimizer, HybridOptimizer) else {"state", "param_groups"}
 
 
 def _targets(state_dict: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from optwrap.optim.averaging.average import parse_averaging
 from optwrap.optim.averaging.switched import switched, train
 from optwrap.optim.parallel.sync import ParallelModules, averaged, no_sync, set_fsdp2_sync
 from optwrap.optim.parallel.thawing import Freezer
-from optwrap.optim.perturbation.passes import Passes, climb, role_of_call
+from optwrap.optim.perturbation.passes import Passes, check_climbed, climb, role_of_call
 from optwrap.optim.perturbation.sam import parse_sam
 from optwrap.optim.readings import Readings
 from optwrap.optim.step.clip import parse_clip_grad
@@ -90,8 +90,9 @@ class OptimWrapper(Readings):
             ValueError: the count passes `max_counts`, or some micro-batches of a window have a weight.
         """
         if (role := role_of_call(self.passes, self.sam)) != "update":
-            if role == "climb":
-                self._climb(loss)
+            if role == "climb" and self.sam is not None:
+                with no_sync(self._parallel.all or ()):
+                    climb(self.sam, self.freezer.trains(self._params()), self._finish.scaled(loss))
             return
         self.backward(self.scale_loss(loss if self.sam is None else self.sam.checked(loss), weight))
         if self.sam is not None:
@@ -100,13 +101,8 @@ class OptimWrapper(Readings):
             before = self._steps.total
             self.step(**(step_kwargs or {}))
             if self._steps.total == before:  # a subclass's step counts as one too
-                self._count_step(skipped=False)
+                self._count_step(False, self.updates_so_far)
             self.zero_grad(**(zero_kwargs or {}))
-
-    def _climb(self, loss: Tensor) -> None:
-        assert self.sam is not None
-        with no_sync(self._parallel.all or ()):
-            climb(self.sam, self.freezer.trains(self._params()), self._finish.scaled(loss))
 
     def scale_loss(self, loss: Tensor, weight: Weight = None) -> Tensor:
         """Return the normalised loss: divided by the length of its window, or weighted by its items."""
@@ -119,6 +115,7 @@ class OptimWrapper(Readings):
             ConfigError: DDP could not average them, since parameters were not used in the loss.
         """
         self._window.counts.check_room()
+        check_climbed(self.sam)
         if not self._parallel.all:
             loss.backward(**kwargs)
         else:
@@ -134,12 +131,15 @@ class OptimWrapper(Readings):
         measure = self.norm_is_due is not None and self.norm_is_due(self._steps.total + 1)
         factor = self._window.finish(self._parallel.all)
         self.freezer.drop()
-        self._count_step(self._finish.step(self.clip_grad, factor, measure, kwargs))
+        before = self.updates_so_far
+        self._count_step(self._finish.step(self.clip_grad, factor, measure, kwargs), before)
         for call in self.after_step:
             call()
 
-    def _count_step(self, skipped: bool | Tensor) -> None:
+    def _count_step(self, skipped: bool | Tensor, before: int) -> None:
         self._steps.count(skipped)
+        if not isinstance(skipped, Tensor):  # a hook may have dropped it, and taken it from the count
+            skipped = self.updates_so_far == before
         self.freezer.thaw(self.updates_so_far)
         if self.averaging is not None:
             self.averaging.step(self._params(), skipped, self._window.counts.updates_planned())
@@ -175,7 +175,7 @@ class OptimWrapper(Readings):
         return no_sync(() if sync and not climbs else modules)
 
     def train_beside(self, untrained: Untrained) -> None:
-        """Let `untrained` decide which parameters of a model nobody trains: it knows of other wrappers' too."""
+        """Let `untrained`, which knows of other wrappers too, say which parameters nobody trains."""
         self._parallel.untrained = untrained
 
     def should_update(self) -> bool:

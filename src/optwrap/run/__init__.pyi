@@ -12,6 +12,7 @@ from .loaders import load_data as load_data
 from .parts import build_model as build_model
 from .parts import build_optim_wrapper as build_optim_wrapper
 from .parts import build_task as build_task
+from .parts import init_weights as init_weights
 from .saver import Saver as Saver
 from .setup import set_up as set_up
 from .strategy import parallelise as parallelise

@@ -131,7 +131,7 @@ def load_data(cfg: DictConfig, process: Process) -> Loaders:
     """Build `cfg.data` and return its loaders; under `cfg.debug` of fewer samples.
 
     Raises:
-        ConfigError: it cannot be built, or as `make_loaders`.
+        ConfigError: it cannot be built, or as `find_splits` and `make_loaders`.
     """
     data = fewer_samples(find_splits(build(cfg.data, "data")), cfg.debug, cfg.batch_size)
     if is_stream(data.train) and length_of(data.train) is None and cfg.max_updates is None:

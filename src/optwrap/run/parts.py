@@ -7,8 +7,11 @@ from omegaconf import DictConfig
 from torch import nn
 
 from optwrap import optim
+from optwrap.checkpoint import init_from as checkpoint
+from optwrap.checkpoint.files import Checkpoints
 from optwrap.instantiate import build
 from optwrap.optim import OptimWrapper, OptimWrapperDict
+from optwrap.program.folder import run_folder
 from optwrap.run.setup import Process
 from optwrap.run.threads import set_threads
 
@@ -25,6 +28,17 @@ def build_model(cfg: DictConfig, process: Process) -> nn.Module:
     if cfg.compile:
         model.compile()  # in place: names of parameters stay
     return model
+
+
+def init_weights(model: nn.Module, cfg: DictConfig) -> None:
+    """Begin with the weights of `cfg.init_from`, if it names any; where the run goes on, its own come instead.
+
+    Raises:
+        ConfigError: as `checkpoint.init_weights`.
+    """
+    goes_on = cfg.resume is not None and Checkpoints.of_run(run_folder()).paths()
+    if cfg.init_from is not None and not goes_on:
+        checkpoint.init_weights(model, cfg.init_from)
 
 
 def build_task(cfg: DictConfig, model: nn.Module, process: Process) -> Any:

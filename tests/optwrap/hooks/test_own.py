@@ -1,11 +1,11 @@
 """The hook of one's own in docs/extend.md, in a run."""
 
 import sys
+from importlib import import_module
 from types import ModuleType
 
 import pytest
 
-import experiments
 from tests.optwrap.hooks.runs import QUICK, result, rows
 from tests.pages import IS_TEMPLATE, TEXTS, blocks
 
@@ -18,7 +18,7 @@ def _budget(monkeypatch):
     (code,) = [each for each in blocks(TEXTS["docs/extend.md"], "python") if "class Budget" in each]
     module = ModuleType("experiments.budget")
     monkeypatch.setitem(sys.modules, "experiments.budget", module)
-    monkeypatch.setattr(experiments, "budget", module, raising=False)
+    monkeypatch.setattr(import_module("experiments"), "budget", module, raising=False)
     exec(compile(code, "budget.py", "exec"), vars(module))
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import SGD
 
 from optwrap.errors import ConfigError
-from optwrap.optim import AmpOptimWrapper, OptimWrapper
+from optwrap.optim import AmpOptimWrapper, OptimWrapper, build_optim_wrapper
 from optwrap.plan.plan import Plan
 from optwrap.run.nonfinite import MOST_ROLLBACKS, NonFiniteWatch
 
@@ -125,3 +125,24 @@ def test_a_clean_check_ends_the_row_of_rollbacks():
         watch.check(count)
         watch.check(count + 1)
     assert watch.rollbacks == 0
+
+
+@pytest.mark.parametrize("averaging", [{"kind": "swa"}, {"kind": "ema", "decay": 0.5}])
+def test_an_update_that_is_dropped_is_in_no_average_and_thaws_nothing(averaging):
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    wrappers = []
+    for model in models:
+        cfg = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}, "freeze": {"0.": 2}}
+        cfg["averaging"] = averaging
+        wrappers.append(build_optim_wrapper(model, cfg))
+    watch_of("skip", wrappers[0])
+    for value in (1.0, NAN, NAN, 2.0, 3.0):
+        wrappers[0].update_params(models[0](torch.full((1, 2), value)).sum())
+        if value == value:
+            wrappers[1].update_params(models[1](torch.full((1, 2), value)).sum())
+    assert wrappers[0].averaging.updates == wrappers[1].averaging.updates == 3
+    with wrappers[0].evaluation_weights(), wrappers[1].evaluation_weights():
+        torch.testing.assert_close(models[0].state_dict(), models[1].state_dict())
+    assert models[0][0].weight.requires_grad

@@ -1,5 +1,6 @@
 """Averages of the weights over updates, beside training, which they do not change."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,12 +11,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.averaging.buffers import buffers_beside
+from optwrap.optim.averaging.fields import FIELDS, check_fields
 from optwrap.optim.parallel.sharded_state import placed_as
 from optwrap.optim.parallel.sharding import shards_of
 
-KINDS = ("ema", "swa")
-BATCH_NORM = ("copy", "average", "recompute")
-FIELDS = {"kind": None, "decay": 0.999, "warmup": 10.0, "every": 1, "begin": 0.0, "batch_norm": "copy"}
+logger = logging.getLogger(__name__)
 
 
 class WeightAverage:
@@ -50,7 +50,7 @@ class WeightAverage:
         begin: float = 0.0,
         batch_norm: str = "copy",
     ) -> None:
-        _check(kind=kind, decay=decay, warmup=warmup, every=every, begin=begin, batch_norm=batch_norm)
+        check_fields(kind=kind, decay=decay, warmup=warmup, every=every, begin=begin, batch_norm=batch_norm)
         self.kind, self.decay, self.warmup, self.every, self.begin = kind, decay, warmup, every, begin
         self.batch_norm = batch_norm
         self.averages: list[Tensor] = []  # of the parameters, in their order; empty before the first
@@ -162,6 +162,7 @@ class WeightAverage:
     def state_dict(self) -> dict[str, Any]:
         """Return the averages and which updates they have seen."""
         return {
+            "kind": self.kind,
             "updates": self.updates,
             "start": self._start,
             "averages": list(self.averages),
@@ -170,7 +171,15 @@ class WeightAverage:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], params: list[Tensor]) -> None:
-        """Take copies of what `state_dict` returned; a parameter without an average (None) begins with itself."""
+        """Take copies of what `state_dict` returned; a parameter without an average (None) begins with itself.
+
+        An average of another kind is no beginning of this one, which then begins here.
+        """
+        if state["kind"] != self.kind:
+            logger.warning("averaging.kind=%s: it was %s before, and begins anew.", self.kind, state["kind"])
+            self.averages, self.buffers = [], {}
+            self.start_after(int(state["updates"]))
+            return
         self._seen, self._start = int(state["updates"]), int(state["start"])
         pairs = zip(params, state["averages"], strict=True) if state["averages"] else ()
         self.averages = [_copy(param, average) for param, average in pairs]
@@ -194,26 +203,6 @@ def parse_averaging(config: Mapping[str, Any] | None) -> WeightAverage | None:
                 f"It has {', '.join(FIELDS)}."
             )
     return None if config.get("kind") is None else WeightAverage(**config)
-
-
-def _check(**fields: Any) -> None:
-    def wrong(name: str, remedy: str) -> ConfigError:
-        return ConfigError(f"averaging.{name}={fields[name]!r}: {remedy}.")
-
-    for name, options in (("kind", KINDS), ("batch_norm", BATCH_NORM)):
-        if fields[name] not in options:
-            raise wrong(name, f"it is one of {', '.join(options)}")
-    for name in ("decay", "warmup", "every", "begin"):
-        if isinstance(fields[name], bool) or not isinstance(fields[name], int | float):
-            raise wrong(name, "it is a number")
-    if not 0 <= fields["decay"] < 1:
-        raise wrong("decay", "it lies between 0 and 1, below 1")
-    if fields["warmup"] < 0:
-        raise wrong("warmup", "it is 0 or more")
-    if fields["every"] < 1 or fields["every"] != int(fields["every"]):
-        raise wrong("every", "it is a number of updates, 1 or more")
-    if fields["begin"] < 0 or (fields["begin"] >= 1 and fields["begin"] != int(fields["begin"])):
-        raise wrong("begin", "it is the first update, or a part of all, as 0.75")
 
 
 def _wide(tensor: Tensor) -> Tensor:

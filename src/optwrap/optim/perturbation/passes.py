@@ -54,6 +54,12 @@ def role_of_call(passes: Passes | None, sam: Sam | None) -> str:
     return "update"
 
 
+def check_climbed(sam: Sam | None) -> None:
+    """Raise ConfigError at a backward pass that SAM's first one has not prepared: it would be plain training."""
+    if sam is not None and not sam.has_climbed:
+        raise ConfigError(_ALONE)
+
+
 def climb(sam: Sam, params: Sequence[Tensor], loss: Tensor) -> None:
     """Differentiate `loss` and climb; gradients that `params` have already stay as they were."""
     held = [param.grad for param in params]

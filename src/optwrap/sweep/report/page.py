@@ -1,28 +1,35 @@
 """The report as one HTML page that needs nothing else: no network, no files beside it."""
 
 import base64
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from optwrap.sweep.names import label
 from optwrap.sweep.report.results import Job
 from optwrap.sweep.report.table import MARK
 
 STYLE = """
+:root { color-scheme: light dark; --line: light-dark(#dde3ea, #39424e); --head: light-dark(#f3f6f9, #1d242c); }
+:root { --best: light-dark(#e7f5ec, #173d28); --soft: light-dark(#5b6673, #9aa7b4); }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 table { display: block; overflow: auto; max-height: 70vh; }
-th, td { padding: .3rem .8rem; text-align: left; border-bottom: 1px solid #dde3ea; white-space: nowrap; }
-th { cursor: pointer; background: #f3f6f9; position: sticky; top: 0; }
-tr.best td { background: #e7f5ec; font-weight: 600; }
-img { max-width: 100%; margin: 1rem 0; }
+th, td { padding: .3rem .8rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { cursor: pointer; background: var(--head); position: sticky; top: 0; }
+th::after { content: " \\2195"; color: var(--soft); }
+tr.best td { background: var(--best); font-weight: 600; }
+img { max-width: 100%; margin: 1rem 0; background: #fff; }
 pre { white-space: pre-wrap; margin: 0; }
+p.note { color: var(--soft); }
 """
 
 # A click on a heading sorts by its column: by number where both cells begin with one, else by text.
 SCRIPT = """
-document.querySelectorAll('th').forEach((heading, column) => heading.onclick = () => {
+document.querySelectorAll('th').forEach(heading => heading.onclick = () => {
+  const column = heading.cellIndex;
   const body = heading.closest('table').tBodies[0], down = heading.dataset.down !== '1';
   const cell = row => row.cells[column].textContent;
   const order = (a, b) => {
@@ -35,19 +42,35 @@ document.querySelectorAll('th').forEach((heading, column) => heading.onclick = (
 """
 
 
-def page(title: str, table: Sequence[Mapping[str, str]], pictures: Sequence[Path], others: Sequence[Job]) -> str:
-    """Return the page: the table, the pictures, and the jobs that have not finished with their errors."""
-    parts = [f"<h1>{escape(title)}</h1>", _table(table)]
+def page(
+    title: str,
+    table: Sequence[Mapping[str, str]],
+    pictures: Sequence[Path],
+    jobs: Sequence[Job],
+    folder: Path,
+    about: str = "",
+) -> str:
+    """Return the page: the table, the pictures, and all jobs with links to their folders, failed ones first.
+
+    `about` says when it was made and by which command; the page lies in `folder`.
+    """
+    parts = [f"<h1>{escape(title)}</h1>", f'<p class="note">{escape(about)}</p>' if about else "", _table(table)]
     parts += [_picture(path) for path in pictures]
+    others = [job for job in jobs if job.status != "finished"]
     if others:
-        parts.append(f"<h2>Not finished: {len(others)}</h2>{_unfinished(others)}")
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+        parts.append(f"<h2>Not finished: {len(others)}</h2>{_jobs(others, folder)}")
+    if done := [job for job in jobs if job.status == "finished"]:
+        parts.append(f"<h2>Finished: {len(done)}</h2>{_jobs(done, folder)}")
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style>"
+    )
     body = "\n".join([*parts, f"<script>{SCRIPT}</script>"])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
 
 
 def _table(table: Sequence[Mapping[str, str]]) -> str:
-    heads = "".join(f"<th>{escape(name)}</th>" for name in table[0])
+    heads = "".join(f'<th title="click to sort">{escape(name)}</th>' for name in table[0])
     lines = []
     for row in table:
         best = any(cell.endswith(f" {MARK}") for cell in row.values())
@@ -61,11 +84,14 @@ def _picture(path: Path) -> str:
     return f'<p><img alt="{escape(path.stem)}" src="data:image/png;base64,{data}"></p>'
 
 
-def _unfinished(jobs: Sequence[Job]) -> str:
+def _jobs(jobs: Sequence[Job], folder: Path) -> str:
     rows = []
     for job in jobs:
         told = label([f"{key}={value}" for key, value in job.overrides.items()])
         error = job.record.error if job.record else ""
-        cells = (job.folder.name, job.status, told)
-        rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells) + f"<td><pre>{escape(error)}</pre></td>")
-    return f"<table><tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table>"
+        link = f'<a href="{escape(quote(os.path.relpath(job.folder, folder)))}">{escape(job.folder.name)}</a>'
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in (job.status, told))
+        rows.append(f"<td>{link}</td>{cells}<td><pre>{escape(error)}</pre></td>")
+    heads = "".join(f"<th>{name}</th>" for name in ("job", "status", "told", "error"))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"

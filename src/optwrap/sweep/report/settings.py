@@ -103,10 +103,12 @@ def finite(values: Iterable[float]) -> list[float]:
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    """Return a mean, with ± the standard deviation where there are several.
+    """Return a mean, with ± the standard deviation where there are several, of as many decimals.
 
-    >>> mean_and_spread([1.0, 2.0]), mean_and_spread([0.5]), mean_and_spread([])
-    ('1.5 ± 0.7071', '0.5', '')
+    >>> mean_and_spread([0.975, 0.986]), mean_and_spread([0.5]), mean_and_spread([])
+    ('0.9805 ± 0.0078', '0.5', '')
+    >>> mean_and_spread([1234.0, 5678.0])
+    '3456 ± 3142'
     >>> mean_and_spread([1.0, math.nan])
     'nan (1 of 2)'
     """
@@ -114,8 +116,13 @@ def mean_and_spread(values: Sequence[float]) -> str:
         return ""
     if odd := [value for value in values if not math.isfinite(value)]:
         return f"{odd[0]}" if len(values) == 1 else f"{odd[0]} ({len(odd)} of {len(values)})"
-    mean = f"{statistics.mean(values):.4g}"
-    return f"{mean} ± {statistics.stdev(values):.4g}" if len(values) > 1 else mean
+    mean = statistics.mean(values)
+    if len(values) == 1 or not (spread := statistics.stdev(values)):
+        return f"{mean:.4g}" + (" ± 0" if len(values) > 1 else "")
+    digits = 1 - math.floor(math.log10(spread))  # the spread's second
+    return (
+        f"{mean:.{max(0, digits)}f} ± {spread:.{max(0, digits)}f}" if digits < 9 else f"{mean:.4g} ± {spread:.2g}"
+    )
 
 
 def _canonical(value: str) -> str:

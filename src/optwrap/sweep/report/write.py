@@ -1,12 +1,14 @@
 """The report on a sweep: its table as CSV and Markdown, pictures, and one page with all of it."""
 
 import os
+import shlex
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import rich
 
-from optwrap.files import write_text
+from optwrap.files import read_json, write_text
 from optwrap.sweep.report import plots
 from optwrap.sweep.report.page import page
 from optwrap.sweep.report.results import Job, read_jobs, write_results_csv
@@ -52,9 +54,18 @@ def write_report(folder: Path, jobs: Sequence[Job], metrics: Sequence[str]) -> l
     write_text(out / "table.csv", to_csv(table))
     write_text(out / "table.md", to_markdown(table))
     pictures = draw(jobs, out)
-    html = page(str(folder), table, pictures, [job for job in jobs if job.status != "finished"])
-    write_text(out / "index.html", html)
+    write_text(out / "index.html", page(str(folder), table, pictures, jobs, out, _about(folder)))
     return [out / "table.csv", out / "table.md", *pictures, out / "index.html"]
+
+
+def _about(folder: Path) -> str:
+    """Say when the report was made, and by which command the sweep began, where that is known."""
+    made = f"{datetime.now():%Y-%m-%d %H:%M}"
+    try:
+        overrides = read_json(folder / "sweep.json")["overrides"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return made
+    return f"{made}: python train.py -m {shlex.join(map(str, overrides))}"
 
 
 def draw(jobs: Sequence[Job], out: Path) -> list[Path]:

@@ -226,6 +226,22 @@ def test_an_average_that_is_new_in_a_resumed_run_begins_there(twins, batches, lo
     torch.testing.assert_close(evaluated(model, averaged)[0].weight, (seen[0] + seen[1]) / 2)
 
 
+def test_an_average_of_another_kind_begins_anew_at_a_resume(twins, batches, loss_of, caplog):
+    model, _ = twins
+    optim_wrapper = build(model, {"kind": "ema"})
+    for batch in batches[:3]:
+        optim_wrapper.update_params(loss_of(model, batch))
+    equal = build(model, {"kind": "swa"})
+    load_named_state_dict(equal, copy.deepcopy(named_state_dict(optim_wrapper)))
+    assert "averaging.kind=swa: it was ema before, and begins anew" in caplog.text
+    seen = []
+    for batch in batches[3:5]:
+        equal.update_params(loss_of(model, batch))
+        seen.append(model[0].weight.detach().clone())
+    torch.testing.assert_close(evaluated(model, equal)[0].weight, (seen[0] + seen[1]) / 2)
+    assert equal.averaging.updates == 5
+
+
 def test_a_checkpoint_with_averages_loads_where_nothing_is_averaged(twins, batches, loss_of, assert_close):
     model, _ = twins
     optim_wrapper = build(model, {"kind": "ema"})

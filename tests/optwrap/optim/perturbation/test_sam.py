@@ -214,6 +214,8 @@ def test_a_loop_of_ones_own_is_told_how_the_passes_are_made(twins, batches, loss
     optim_wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), sam={"rho": 0.1})
     with pytest.raises(ConfigError, match=r"in_passes\(model, optim_wrapper, step\)"):
         optim_wrapper.update_params(loss_of(model, batches[0]))
+    with pytest.raises(ConfigError, match=r"in_passes\(model, optim_wrapper, step\)"):
+        optim_wrapper.backward(optim_wrapper.scale_loss(loss_of(model, batches[0])))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """The data of one's own in docs/extend.md, in a run."""
 
 import sys
+from importlib import import_module
 from types import ModuleType
 
 import pytest
 
 import evaluate
-import experiments
 from tests.optwrap.run.data.runs import result, rows
 from tests.pages import IS_TEMPLATE, blocks, section
 
@@ -20,7 +20,7 @@ def command(monkeypatch):
     (code,), (typed,) = blocks(text, "python"), blocks(text, "bash")
     module = ModuleType("experiments.crops")
     monkeypatch.setitem(sys.modules, "experiments.crops", module)
-    monkeypatch.setattr(experiments, "crops", module, raising=False)
+    monkeypatch.setattr(import_module("experiments"), "crops", module, raising=False)
     exec(compile(code, "crops.py", "exec"), vars(module))
     return typed.removeprefix("python train.py ").split()
 

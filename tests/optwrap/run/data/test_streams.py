@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from optwrap.errors import ConfigError
-from optwrap.plan.ranks import Ranks
+from optwrap.plan.ranks import ALONE, Ranks
 from optwrap.run.loaders import make_loaders
 from optwrap.run.setup import Process
 from tests.optwrap.run.data.own import Shuffled, SizedStream, Stream
@@ -13,7 +13,7 @@ from tests.optwrap.run.data.runs import on, result, rows
 CPU = torch.device("cpu")
 
 
-def loaders_of(train, val=None, workers=0, ranks=Ranks(0, 1)):
+def loaders_of(train, val=None, workers=0, ranks=ALONE):
     return make_loaders({"train": train, "val": val}, 4, workers, 0, Process(CPU, ranks))
 
 

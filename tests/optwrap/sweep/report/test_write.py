@@ -44,8 +44,8 @@ def two_by_two(tmp_path):
 
 def test_rows_have_mean_and_spread_over_seeds_and_the_best_is_marked(two_by_two):
     assert rows(two_by_two, ["val/accuracy", "test/loss"]) == [
-        {"lr": "0.1", "runs": "2", "val/accuracy": "0.5005 ± 0.0007071", "test/loss": "1 ± 0"},
-        {"lr": "0.2", "runs": "2", "val/accuracy": "0.5025 ± 0.0007071 *", "test/loss": "1 ± 0"},
+        {"lr": "0.1", "runs": "2", "val/accuracy": "0.50050 ± 0.00071", "test/loss": "1 ± 0"},
+        {"lr": "0.2", "runs": "2", "val/accuracy": "0.50250 ± 0.00071 *", "test/loss": "1 ± 0"},
     ]
 
 
@@ -64,7 +64,7 @@ def test_a_setting_of_which_one_job_diverged_says_so_and_is_not_the_best(tmp_pat
     values = [float("inf"), 0.9, 0.1, 0.2]
     jobs = make_sweep(tmp_path, grid(lr=["0.1", "0.2"], seed=["0", "1"]), accuracy=values.__getitem__)
     cells = [row["val/accuracy"] for row in rows(jobs, ["val/accuracy"])]
-    assert cells == ["inf (1 of 2)", "0.15 ± 0.07071 *"]
+    assert cells == ["inf (1 of 2)", "0.150 ± 0.071 *"]
 
 
 def test_one_setting_is_not_called_the_best_and_has_no_spread(tmp_path):
@@ -88,13 +88,13 @@ def test_a_table_is_markdown_csv_and_shown_on_a_terminal(two_by_two):
     assert to_markdown(table).splitlines()[:3] == [
         "| lr | runs | val/accuracy |",
         "| --- | --- | --- |",
-        "| 0.1 | 2 | 0.5005 ± 0.0007071 |",
+        "| 0.1 | 2 | 0.50050 ± 0.00071 |",
     ]
     assert list(csv.DictReader(to_csv(table).splitlines())) == table
     console = Console(width=100)
     with console.capture() as shown:
         console.print(to_rich(table))
-    assert "0.5025 ± 0.0007071 *" in shown.get()
+    assert "0.50250 ± 0.00071 *" in shown.get()
 
 
 def test_any_text_can_be_swept(tmp_path):
@@ -139,8 +139,24 @@ def test_the_report_has_the_pictures_that_its_keys_allow_and_one_page_with_all(c
         assert max(pixels.shape) < 2400
     page = (tmp_path / "report/index.html").read_text()
     assert page.count("<img") == len(pictures)
-    assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    assert page.count("<tr") == 1 + len({tuple(p.items() - {("seed", p.get("seed"))}) for p in points})
+    assert not re.findall(r'src="(?!data:)', page)
+    links = re.findall(r'href="([^"]+)"', page)
+    assert [(tmp_path / "report" / link).resolve() for link in links] == [job.folder for job in jobs]
+    settings = len({tuple(p.items() - {("seed", p.get("seed"))}) for p in points})
+    assert page.count("<tr") == 2 + settings + len(jobs)
+    assert '<meta name="viewport"' in page
+    assert "color-scheme: light dark" in page
+
+
+def test_the_page_says_when_it_was_made_and_by_which_command(two_by_two, tmp_path):
+    (tmp_path / "sweep.json").write_text(
+        json.dumps({"jobs": 4, "overrides": ["lr=0.1,0.2", "optim_wrapper=[sgd]"]})
+    )
+    write_report(tmp_path, two_by_two, ["val/accuracy"])
+    page = (tmp_path / "report/index.html").read_text()
+    assert re.search(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d: python train.py -m lr=0.1,0.2 &#x27;optim_wrapper=\[sgd\]&#x27;", page
+    )
 
 
 def test_a_picture_of_an_earlier_report_that_no_longer_fits_is_removed(tmp_path):
