@@ -10,8 +10,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed.tensor import DTensor
 
-from optwrap.checkpoint import files as checkpoint
 from optwrap.checkpoint.files import Checkpoints
+from optwrap.checkpoint.model_state import load_model
 from optwrap.checkpoint.state import FORMAT, RunParts
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
@@ -131,7 +131,7 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
     Raises:
         ConfigError: the model, or the wrappers, are others than those of the checkpoint.
     """
-    checkpoint.load_model(parts.model, saved.state, saved.path)
+    load_model(parts.model, saved.state, saved.path)
     count = plan.start.micro_batches
     try:
         anew = parts.load_optimizers(saved.state)
