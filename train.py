@@ -19,7 +19,7 @@ def main(cfg: Any) -> float:
     model = run.parallelise(model, cfg, process)
     task = run.build_task(cfg, model, process)
     optim_wrapper = run.build_optim_wrapper(cfg, model)
-    course = run.set_course(cfg, process, data.order, model, optim_wrapper, task)
+    course = run.set_course(cfg, process, data, model, optim_wrapper, task)
     if course.finished is not None:
         return course.finished
     plan, schedule = course.plan, course.schedule
@@ -33,16 +33,22 @@ def main(cfg: Any) -> float:
         run.debugger(cfg.debug, model, course.folder, recorder.where) as debug_step,
     ):
 
+        def evaluate(split: str, count: int) -> Any:
+            with interruption.at_once():
+                metrics = run.evaluate(task, data.evaluation(split))
+            recorder.evaluation(split, metrics, count)
+            return metrics
+
         def validate(count: int) -> None:
-            hooks.before_evaluation(count)
+            if data.has("val"):
+                hooks.before_evaluation(count)
             with run.evaluation_weights(task, optim_wrapper, data):
-                with interruption.at_once():
-                    metrics = run.evaluate(task, data.evaluation("val"))
-                recorder.evaluation("val", metrics, count)
+                metrics = evaluate("val", count) if data.has("val") else None
                 recorder.artifacts(run.write_artifacts(task, course.folder, plan.update_after(count)))
-            schedule.step_on_metrics(metrics)
-            saver.keep_if_best(metrics)
-            hooks.after_evaluation(metrics, count)
+            if metrics is not None:
+                schedule.step_on_metrics(metrics)
+                saver.keep_if_best(metrics)
+                hooks.after_evaluation(metrics, count)
 
         with interruption.at_once():
             hooks.start(plan.start.micro_batches)
@@ -58,7 +64,7 @@ def main(cfg: Any) -> float:
             stats = run.train_step(task, batch, optim_wrapper)
             saver.step(stats, count)
             hooks.after_update(count)
-            recorder.train_step(stats, run.batch_size(batch), count, hooks.columns)  # before the lr moves
+            recorder.train_step(stats, data.batch_size, count, hooks.columns)  # before the lr moves
             schedule.step()
             debug_step()
             if interruption.requested(plan.ends_update(count)) or hooks.stopping or plan.saves_after(count):
@@ -66,9 +72,9 @@ def main(cfg: Any) -> float:
             interruption.check()
             if hooks.stopping or plan.evaluates_after(count):
                 validate(count)
-        with run.evaluation_weights(task, optim_wrapper, data), interruption.at_once():
-            metrics = run.evaluate(task, data.evaluation("test"))
-        recorder.evaluation("test", metrics, count)
+        if data.has("test"):
+            with run.evaluation_weights(task, optim_wrapper, data):
+                evaluate("test", count)
     return recorder.finish(cfg.seed, course.objective, hooks.end(count))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optwrap.checkpoint import files as checkpoint
+from optwrap import checkpoint
 from optwrap.errors import ConfigError
 from optwrap.instantiate import build, locate
 from optwrap.vision import ImageData, ImageDataset, SmallViT

@@ -19,7 +19,7 @@ from optwrap.program.own_targets import fit_own_targets, with_new_keys
 from tests.pages import COMMANDS, IS_TEMPLATE, ROOT, TEXTS, anchors, blocks, commands, inline, section
 
 pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
-WRITTEN_BY_READER = r"spirals|scaled|NAME|conf/local/|lines"  # files that a page tells how to write
+WRITTEN_BY_READER = r"spirals|scaled|crops|NAME|conf/local/|lines"  # files that a page tells how to write
 PROGRAMS = {"train", "torchrun", "evaluate", "report", "benchmarks", "pytest", "pip"}
 PLUGINS = {  # what is installed for an extra alone
     "hydra/launcher=joblib": "hydra_joblib_launcher",

@@ -28,7 +28,7 @@ optim.wrapper
 optim.readings
 optim.averaging  optim.perturbation  optim.window
 optim.step
-optim.parallel
+optim.parallel  models
 optim.assignment  vision  plan.random_state
 sweep.driver
 sweep.callback  sweep.asked
@@ -40,6 +40,7 @@ config.messages
 config
 loggers
 instantiate
+pretrained_input
 argument_types  hydra_versions  import_paths  interpolations
 lock  files  errors  __init__
 """
@@ -50,6 +51,7 @@ WITHOUT_TORCH = (
     "config",
     "loggers",
     "instantiate",
+    "pretrained_input",
     "argument_types",
     "hydra_versions",
     "import_paths",

@@ -7,19 +7,17 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import nn
 from torch.distributed.tensor import DTensor
 
 from optwrap.checkpoint.links import is_linked, link, remove, temporary_of
-from optwrap.checkpoint.model_state import load_full_state, local_state
 from optwrap.checkpoint.shard_folders import SHARDS, drop_unnamed, folder_of
 from optwrap.checkpoint.shards import put_tensors
 from optwrap.errors import ConfigError
 from optwrap.files import disk_full, flush_folder
-from optwrap.optim.named_state import evaluated_weights, recomputes_batch_norm
 from optwrap.plan.ranks import ALONE, Ranks
 from optwrap.record.folder_writer import FILES
 
@@ -65,11 +63,17 @@ class Checkpoints:
             )
 
     def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
-        """Write a checkpoint and drop the oldest beyond `keep`; return its path."""
+        """Write a checkpoint and drop the oldest beyond `keep`; return its path.
+
+        Raises:
+            ConfigError: the disk is full, or the first of the run is found to be one that no run could read.
+        """
         path = self.path_of(update, held)
         self.clean()
         save(path, state)
         self.take_in(path)
+        if self.paths() == [path]:
+            check_readable(path)
         return path
 
     def path_of(self, update: int, held: int) -> Path:
@@ -207,56 +211,26 @@ def load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None = 
     return state
 
 
+def check_readable(path: Path) -> None:
+    """Read what was saved as `load` will, but for the tensors.
+
+    Raises:
+        ConfigError: it holds an object of a class that is not loaded, as the state of some optimizers does.
+    """
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        name = found[1] if found else "an object"
+        raise ConfigError(
+            f"{path}: a checkpoint is of tensors and plain values, and this one holds a {name}, so no run could "
+            "read it. Such state is mostly the optimizer's (optim_wrapper.optimizer): choose another; or, if you "
+            f"trust that class, torch.serialization.add_safe_globals([{name}]) in the code of your experiment."
+        ) from error
+
+
 def _try_to_load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None) -> tuple[Any, str | None]:
     try:
         return load(path, device, like), None
     except ConfigError as error:
         return None, str(error)
-
-
-def load_model(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
-    """Load the model's weights; where they do not fit, change nothing.
-
-    Raises:
-        ConfigError: the names or shapes are not those of `model`; the message lists them.
-    """
-    saved = state.get("model")
-    if not isinstance(saved, Mapping):
-        raise ConfigError(f"{path}: the checkpoint has no weights of a model.")
-    own = local_state(model)
-    problems = [
-        *_listed("The model also has", [name for name in own if name not in saved]),
-        *_listed("The checkpoint also has", [str(name) for name in saved if name not in own]),
-        *_listed("Other shapes", [_shapes(name, saved[name], own[name]) for name in own if name in saved]),
-    ]
-    if problems:
-        raise ConfigError("\n".join([f"{path}: the checkpoint does not fit the model.", *problems]))
-    load_full_state(model, saved)
-
-
-def load_evaluated(model: nn.Module, state: Mapping[str, Any]) -> bool:
-    """Put what a run evaluates (averages of weights) in place of the model's weights, where that is another.
-
-    Return whether its running statistics are then to be recomputed.
-    """
-    named = state["optim_wrapper"]
-    evaluated = evaluated_weights(named)
-    if evaluated:
-        load_full_state(model, {**state["model"], **evaluated})
-    return recomputes_batch_norm(named)
-
-
-def _shapes(name: str, saved: Any, own: Any) -> str:
-    """Return what differs between a saved tensor and the model's; nothing where they fit."""
-    if not isinstance(own, torch.Tensor):  # a module's extra state
-        return ""
-    if not isinstance(saved, torch.Tensor):
-        return f"{name} (saved {type(saved).__name__}, here {tuple(own.shape)})"
-    same = saved.shape == own.shape
-    return "" if same else f"{name} (saved {tuple(saved.shape)}, here {tuple(own.shape)})"
-
-
-def _listed(what: str, names: list[str], most: int = 8) -> list[str]:
-    names = [name for name in names if name]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{what}: {', '.join(names[:most])}{more}."] if names else []

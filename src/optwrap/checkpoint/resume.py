@@ -10,14 +10,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed.tensor import DTensor
 
-from optwrap.checkpoint import files as checkpoint
 from optwrap.checkpoint.files import Checkpoints
+from optwrap.checkpoint.model_state import load_model
 from optwrap.checkpoint.state import FORMAT, RunParts
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.hooks.hook import switched_on
 from optwrap.plan.calls import begin
-from optwrap.plan.order import TrainingOrder
+from optwrap.plan.order import Order
 from optwrap.plan.plan import Plan, Position
 from optwrap.plan.random_state import set_random_state
 from optwrap.plan.ranks import ALONE, Ranks
@@ -105,7 +105,7 @@ def _is_progress(numbers: Mapping[str, Any]) -> bool:
     return update in (begun, -(-count // length)) and held in (0, count % length)
 
 
-def start_of(saved: Saved | None, order: TrainingOrder, accumulative_counts: int) -> Position:
+def start_of(saved: Saved | None, order: Order, accumulative_counts: int) -> Position:
     """Return where a run with these epochs and updates begins: at 0, or where `saved` stood.
 
     Under another batch size or accumulation than before, updates go on from those that were made, and the data
@@ -131,7 +131,7 @@ def restore(parts: RunParts, saved: Saved, plan: Plan, config: Mapping[str, Any]
     Raises:
         ConfigError: the model, or the wrappers, are others than those of the checkpoint.
     """
-    checkpoint.load_model(parts.model, saved.state, saved.path)
+    load_model(parts.model, saved.state, saved.path)
     count = plan.start.micro_batches
     try:
         anew = parts.load_optimizers(saved.state)

@@ -7,6 +7,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
 
+from optwrap import pretrained_input
 from optwrap.argument_types import fits
 from optwrap.config.parser_errors import PARSER_ERRORS, load_bounded
 from optwrap.config.train_schema import TrainConfig
@@ -23,6 +24,7 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"run={folder}: this is no run's folder: it has no .hydra/config.yaml.")
+    pretrained_input.register()
     try:
         cfg = load_bounded(path)
     except PARSER_ERRORS as error:

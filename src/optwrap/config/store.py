@@ -7,6 +7,7 @@ from typing import Any, Self
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from optwrap import pretrained_input
 from optwrap.config import resuming, schemas, sources, train_schema
 from optwrap.config.signatures import Argument, Signature, optimizer_signatures, scheduler_signatures
 
@@ -26,6 +27,7 @@ def register() -> None:
     """
     sources.register()
     resuming.register_resolver()
+    pretrained_input.register()
     store = ConfigStore.instance()
     if "schema" in store.repo:
         return

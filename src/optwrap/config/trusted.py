@@ -34,9 +34,10 @@ def only_trusted(cfg: DictConfig, nodes: Sequence[str], packages: Sequence[str] 
     """Return `cfg` resolved, after checking all code that its `nodes` name.
 
     That is each `_target_`, and any other text that is an import path: what is built may look it up. It must be
-    a layer, an optimizer, a scheduler or a metric, a model builder of torchvision, of `optwrap.vision` and
-    `optwrap.optim` what they offer, or be written as a path into one of `packages` and defined in one: so
-    `optwrap.vision.data.os` is none. Nothing else is imported. Hydra's own list of dangerous targets holds too.
+    a layer, an optimizer, a scheduler or a metric, a model builder of torchvision, of `optwrap.vision`,
+    `optwrap.models` and `optwrap.optim` what they offer, or be written as a path into one of `packages` and
+    defined in one: so `optwrap.vision.data.os` is none. Nothing else is imported. Hydra's own list of dangerous
+    targets holds too.
 
     Raises:
         ConfigError: something is not trusted, or is not there.
@@ -154,6 +155,7 @@ _PARTS: Mapping[str, Callable[[Any], bool]] = {
     "torchmetrics": _is_metric,
     "optwrap.loggers": lambda found: _is_offered(found, "optwrap.loggers"),
     "optwrap.vision": lambda found: _is_offered(found, "optwrap.vision"),
+    "optwrap.models": lambda found: _is_offered(found, "optwrap.models"),
     "optwrap.hooks": lambda found: isinstance(found, type) and _is_offered(found, "optwrap.hooks"),
     "optwrap.optim": lambda found: _is_offered(found, "optwrap.optim") and found.__name__ in _OPTIM,
 }

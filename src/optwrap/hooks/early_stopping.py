@@ -35,6 +35,8 @@ class EarlyStopping:
 
     def start(self, run: Run) -> None:
         """Find the metric and which way it is better."""
+        if not run.has_val:
+            raise ConfigError(f"hooks.{run.key} follows an evaluation on val, and data.val is missing or empty.")
         names = list(run.objective.directions)
         self._name = run.objective.metric if self._metric is None else self._metric.removeprefix("val/")
         if self._name not in names:

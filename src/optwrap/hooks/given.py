@@ -31,6 +31,7 @@ class Run:
     """The run as one hook sees it, whose name in the config is `key`.
 
     `batch_size` counts the samples of a micro-batch over all ranks, `count` the micro-batches that are done;
+    `has_val` tells whether there is anything to evaluate on as the run goes;
     `batches(first, last)` yields the training batches from number `first` to before `last` of the run, on the
     device.
     """
@@ -49,6 +50,7 @@ class Run:
     notes: Notes = field(default_factory=Notes)
     ranks: Ranks = ALONE
     count: int = 0
+    has_val: bool = True
 
     @property
     def update(self) -> int:

@@ -1,5 +1,6 @@
 """Which samples a batch is made of, and which part of it each rank takes."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -50,6 +51,37 @@ class TrainingOrder:
             yield BatchIndex(rows[start : start + share], mix(self.seed, epoch, start + 1))
 
 
+ENDLESS = sys.maxsize
+"""Batches to an epoch that does not end."""
+
+
+@dataclass(frozen=True)
+class StreamOrder:
+    """The order of training on a stream of so many `samples`: as they come, an epoch is a pass, less a last rest.
+
+    Where nobody knows how many they are (None), the whole run is one epoch, however often the stream begins anew.
+    """
+
+    samples: int | None
+    batch_size: int
+    seed: int
+    ranks: Ranks = ALONE
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches to an epoch."""
+        return ENDLESS if self.samples is None else self.samples // self.batch_size
+
+    def seed_of(self, number: int) -> int:
+        """Return the seed of a batch, counted over the run: what is random about its samples."""
+        epoch, batch = divmod(number, self.per_epoch)
+        return mix(self.seed, epoch, batch * self.batch_size + 1)
+
+    def seed_of_pass(self, number: int) -> int:
+        """Return the seed of a pass over the stream: what is random about its order."""
+        return mix(self.seed, number)
+
+
 @dataclass(frozen=True)
 class EvaluationOrder:
     """The order of evaluation: every sample once, as they stand; random numbers are the same each time.
@@ -78,3 +110,6 @@ class EvaluationOrder:
     def __len__(self) -> int:
         whole, rest = divmod(self.samples, self.batch_size)
         return whole + (rest >= self.ranks.size)
+
+
+Order = TrainingOrder | StreamOrder

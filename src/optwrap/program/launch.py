@@ -57,7 +57,8 @@ def run_or_launch(
             try:
                 with _signals() as noted:
                     _run_processes(nproc, nodes, attempt, command, folder)
-                return read_result(folder).get(cfg.objective)
+                result = read_result(folder)
+                return result.get(result.get("objective", cfg.objective))
             except Interrupted as interrupt:
                 _ask(handlers, noted or [interrupt.signum])
             command = [*(each for each in command if each != _AUTO), _AUTO]

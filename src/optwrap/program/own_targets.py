@@ -16,6 +16,7 @@ from optwrap.loggers.nodes import check_loggers
 logger = logging.getLogger(__name__)
 
 _OWN_TARGET = re.compile(r"\+*(model|data|task)\._target_=(.+)")
+_OPEN = re.compile(r"model\.config[.=].*")  # fields of a config that transformers knows
 _OWN_HOOK = re.compile(r"\+*(hooks\.\w+)\._target_=.+")
 
 
@@ -26,11 +27,14 @@ def with_new_keys(arguments: list[str]) -> list[str]:
     ['model._target_=my.Net', '++model.depth=3', 'data.root=x']
     >>> with_new_keys(["hooks.mine._target_=my.Hook", "hooks.mine.every=3", "hooks.other.every=3"])
     ['++hooks.mine._target_=my.Hook', '++hooks.mine.every=3', 'hooks.other.every=3']
+    >>> with_new_keys(["model=transformers", "model.name=vit", "model.config.hidden_size=64"])
+    ['model=transformers', 'model.name=vit', '++model.config.hidden_size=64']
     """
     own = [found[1] for each in arguments if (found := _OWN_TARGET.fullmatch(each) or _OWN_HOOK.fullmatch(each))]
     return [
         f"++{each}"
-        if each.startswith(tuple(f"{group}." for group in own)) and not _OWN_TARGET.match(each)
+        if _OPEN.match(each)
+        or (each.startswith(tuple(f"{group}." for group in own)) and not _OWN_TARGET.match(each))
         else each
         for each in arguments
     ]
@@ -104,7 +108,8 @@ def fit_own_targets(cfg: DictConfig, overrides: list[str]) -> None:
     Raises:
         ConfigError: the target cannot be imported.
     """
-    for override in overrides:
+    # Data last: what the chosen model and task read of it may just have been left out.
+    for override in sorted(overrides, key=lambda each: each.lstrip("+").startswith("data.")):
         typed = _OWN_TARGET.fullmatch(override)
         if typed is None or cfg.get(typed[1]) is None:
             continue

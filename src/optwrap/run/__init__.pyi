@@ -8,7 +8,6 @@ from .evaluation import recomputed_batch_norm as recomputed_batch_norm
 from .evaluation import train_step as train_step
 from .evaluation import write_artifacts as write_artifacts
 from .hooked import hooks as hooks
-from .loaders import batch_size as batch_size
 from .loaders import load_data as load_data
 from .parts import build_model as build_model
 from .parts import build_optim_wrapper as build_optim_wrapper

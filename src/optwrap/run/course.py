@@ -1,5 +1,6 @@
 """The course of a run: its plan, its parts, and the checkpoint that it goes on from."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,26 @@ from optwrap.checkpoint.model_state import sharded_params
 from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
 from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
+from optwrap.config.train_schema import TrainConfig
+from optwrap.errors import ConfigError
 from optwrap.loggers.trackers import build_trackers
 from optwrap.optim import Metrics, OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.calls import begin
 from optwrap.plan.objective import Objective
-from optwrap.plan.order import TrainingOrder
+from optwrap.plan.order import ENDLESS, Order
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
 from optwrap.plan.ranks import Ranks
 from optwrap.program.folder import run_folder, save_config
 from optwrap.program.naming import named
 from optwrap.record.folder_writer import complete, send_rest
 from optwrap.record.recorder import Recorder
+from optwrap.run.data.splits import EVALUATED
+from optwrap.run.loaders import Loaders
 from optwrap.run.setup import Process, seed_rank
 from optwrap.run.threads import keep_threads
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Course:
 def set_course(
     cfg: DictConfig,
     process: Process,
-    order: TrainingOrder,
+    data: Loaders,
     model: nn.Module,
     optim_wrapper: OptimWrapper | OptimWrapperDict,
     task: Any,
@@ -61,22 +68,23 @@ def set_course(
     """Plan the run and build its schedule; where `cfg.resume` asks for it, put every part where it stood.
 
     Raises:
-        ConfigError: a number of the plan is out of range, or the checkpoint does not fit the run.
+        ConfigError: a number of the plan is out of range, there is no data for the objective, or the checkpoint
+            does not fit the run.
     """
     ranks, folder = process.ranks, run_folder()
     seed_rank(cfg.seed, ranks)
-    objective = Objective(cfg.objective, task, cfg.checkpoint.best)
+    objective = Objective(_objective(cfg, data), task, cfg.checkpoint.best)
     check_sharding(cfg.checkpoint)
     checkpoints = Checkpoints.of_run(folder, cfg.checkpoint.keep)
     checkpoints.check_own()
     saved = find_saved(cfg.resume, checkpoints, process.state_device, ranks, sharded_params(model))
-    plan = _plan(cfg, order, optim_wrapper, saved, ranks)
-    finished = finished_value(folder, saved, plan, cfg.objective, ranks, plain_config(cfg).get("hooks"))
-    judged = Metrics(objective.directions, objective.metric)
+    plan = _plan(cfg, data.order, optim_wrapper, saved, ranks)
+    finished = finished_value(folder, saved, plan, objective.name, ranks, plain_config(cfg).get("hooks"))
+    judged = Metrics(objective.directions, objective.metric) if data.has("val") else Metrics(evaluated=False)
     schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
     for wrapper in named_wrappers(optim_wrapper).values():
         per_epoch = plan.per_epoch * wrapper.calls_per_batch / wrapper.accumulative_counts
-        wrapper.freezer.updates_per_epoch = per_epoch
+        wrapper.freezer.updates_per_epoch = None if plan.per_epoch == ENDLESS else per_epoch
     begin(optim_wrapper, model, plan.micro_batches)
     keep_threads(cfg.get("threads"), None if saved is None else saved.state["config"].get("threads"))
     parts = RunParts(model, optim_wrapper, schedule, task)
@@ -94,7 +102,7 @@ def set_course(
 
 def _plan(
     cfg: DictConfig,
-    order: TrainingOrder,
+    order: Order,
     optim_wrapper: OptimWrapper | OptimWrapperDict,
     saved: Saved | None,
     ranks: Ranks,
@@ -110,6 +118,27 @@ def _plan(
         start=start_of(saved, order, accumulative_counts(optim_wrapper)),
         between_updates=ranks.size > 1,
     )
+
+
+def _objective(cfg: DictConfig, data: Loaders) -> str:
+    """Return the objective's name: of the split that is there, where the config has the default."""
+    name = str(cfg.objective)
+    split, _, metric = name.partition("/")
+    others = [each for each in EVALUATED if data.has(each)]
+    if split not in EVALUATED or split in others:
+        return name
+    if not others:
+        raise ConfigError(
+            f"data.val and data.test are missing or empty, and objective={name} is of one of them. Give data.val, "
+            "as by holding back a part of data.train."
+        )
+    if name != TrainConfig.objective:
+        raise ConfigError(
+            f"objective={name}: data.{split} is missing or empty. Give it, or objective={others[0]}/{metric}."
+        )
+    other = f"{others[0]}/{metric}"
+    logger.info("data.%s is missing or empty: the objective is %s, and no checkpoint is the best.", split, other)
+    return other
 
 
 def record(course: Course) -> Recorder:

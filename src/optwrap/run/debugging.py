@@ -5,8 +5,8 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from torch.utils.data import Subset
 from optwrap.errors import ConfigError
 from optwrap.optim.assignment.params import submodules, walk
 from optwrap.program.processes import rank_suffix
+from optwrap.run.data.splits import EVALUATED, Splits, is_stream, length_of
+from optwrap.run.data.streams import FirstOfStream
 
 logger = logging.getLogger(__name__)
 
@@ -47,21 +49,21 @@ def shortened(cfg: DictConfig) -> DictConfig:
     return OmegaConf.merge(cfg, short)  # type: ignore[return-value]
 
 
-def fewer_samples(data: Any, debug: Any, batch_size: int) -> Any:
-    """Return the data sets that the run sees.
+def fewer_samples(splits: Splits, debug: Any, batch_size: int) -> Splits:
+    """Return the splits that the run sees.
 
     `debug.overfit_batches` trains and evaluates on the first batches of the training set, `debug.fast_dev_run`
     cuts each set.
     """
     if debug.overfit_batches is not None:
-        few = _first(data.train, debug.overfit_batches * batch_size)
-        return SimpleNamespace(train=few, val=few, test=few)
+        few = _first(splits.train, debug.overfit_batches * batch_size)
+        return replace(splits, train=few, val=few, test=few)
     if debug.fast_dev_run:
         count = _BATCHES * batch_size
-        return SimpleNamespace(
-            train=_first(data.train, count), val=_first(data.val, count), test=_first(data.test, count)
-        )
-    return data
+        there = {split: getattr(splits, split) for split in ("train", *EVALUATED)}
+        few_of = {split: _first(each, count) for split, each in there.items() if each is not None}
+        return replace(splits, **few_of)
+    return splits
 
 
 @contextlib.contextmanager
@@ -91,6 +93,8 @@ def _nothing() -> None:
 
 
 def _first(samples: Any, count: int) -> Any:
+    if is_stream(samples):
+        return FirstOfStream(samples, min(count, length_of(samples) or count))
     return Subset(samples, range(min(count, len(samples))))
 
 

@@ -29,6 +29,7 @@ def hooks(cfg: DictConfig, course: Course, data: Loaders) -> Hooks:
         device=course.process.device,
         batches=lambda first, last: data.training(plan.data_after(first), plan.data_after(last)),
         batch_size=cfg.batch_size,
+        has_val=data.has("val"),
         stopping=Stopping(course.process.ranks),
         ranks=course.process.ranks,
         count=plan.start.micro_batches,

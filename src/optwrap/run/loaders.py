@@ -4,60 +4,44 @@ A batch is a function of the seed and of its place in the run: its samples, and 
 them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, with any number of workers.
 """
 
+import logging
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from optwrap.errors import ConfigError
 from optwrap.instantiate import build
-from optwrap.plan.order import BatchIndex, EvaluationOrder, TrainingOrder
-from optwrap.plan.random_state import seeded
+from optwrap.plan.order import BatchIndex, EvaluationOrder, Order, StreamOrder, TrainingOrder
 from optwrap.plan.ranks import Ranks
-from optwrap.plan.samples import collate_of, find_splits
 from optwrap.program.interruption import is_open
+from optwrap.run.data.batches import Collate, SeededBatches, collate_of, delivered
+from optwrap.run.data.splits import EVALUATED, Splits, find_splits, is_stream, length_of
+from optwrap.run.data.streams import EvaluationStream, TrainingStream
 from optwrap.run.debugging import fewer_samples
 from optwrap.run.setup import Process
+
+logger = logging.getLogger(__name__)
 
 # Seconds that a worker lives on after SIGTERM: until the run has ended, or until a scheduler kills both, whose own
 # handler lets the run go on.
 _GRACE, _SCHEDULERS_GRACE = 30, 3600
 
 
-class SeededBatches(Dataset[Any]):
-    """The batches of a dataset: `batches[BatchIndex(rows, seed)]` draws its random numbers from that seed.
-
-    A dataset that has `collated(rows)` makes its batches by itself; the samples of any other are collated, by its
-    own `collate_fn` where it has one.
-    """
-
-    def __init__(self, samples: Any) -> None:
-        self.samples, self._collate = samples, collate_of(samples)
-
-    def __getitem__(self, index: BatchIndex) -> Any:
-        with seeded(index.seed):
-            if hasattr(self.samples, "collated"):
-                return self.samples.collated(index.rows)
-            if hasattr(self.samples, "__getitems__"):
-                return self._collate(self.samples.__getitems__(index.rows))
-            return self._collate([self.samples[row] for row in index.rows])
-
-
 @dataclass(frozen=True)
 class Loaders:
     """The batches of a run, on its device; a context manager that ends what workers it has."""
 
-    order: TrainingOrder
-    _data: Any
-    _orders: Mapping[str, EvaluationOrder]
+    order: Order
+    _splits: Splits
     _to_device: Callable[[Any], Any]
     _options: dict[str, Any]
     _kept: dict[str, DataLoader[Any]] = field(default_factory=dict)
@@ -68,30 +52,66 @@ class Loaders:
     def __exit__(self, *_: object) -> None:
         self._kept.clear()  # before the process ends, which would kill them
 
+    @property
+    def batch_size(self) -> int:
+        """Samples of a training batch of this rank."""
+        return self.order.batch_size // self.order.ranks.size
+
     def training(self, first: int, last: int) -> Generator[Any]:
         """Yield the training batches from number `first` to before `last`, counted over all epochs.
 
         Its workers end with the generator, also where that is closed early: those that outlive it would be killed.
         """
-        batches = iter(self._loader(self._data.train, _Part(self.order, first, last), lasts=False))
+        samples, collate = self._splits.train, self._collate("train")
+        if isinstance(self.order, StreamOrder):
+            loader = self._loader(TrainingStream(samples, collate, self.order, first, last), None, lasts=False)
+        else:
+            part = _Part(self.order, first, last)
+            loader = self._loader(SeededBatches(samples, collate), part, lasts=False)
+        batches = self._delivered(loader)
         try:
-            for batch in batches:
-                yield self._to_device(batch)
+            yield from batches
         finally:
             del batches
 
     def evaluation(self, split: str) -> Iterator[Any]:
-        """Yield the batches of the whole `split`, val or test; its workers stay for the next time."""
-        if split not in self._kept:
-            self._kept[split] = self._loader(getattr(self._data, split), self._orders[split], lasts=True)
-        return map(self._to_device, self._kept[split])
+        """Yield the batches of the whole `split`, val or test; its workers stay for the next time.
 
-    def _loader(self, samples: Any, order: Any, lasts: bool) -> DataLoader[Any]:
+        Raises:
+            ConfigError: there is none.
+        """
+        if split not in self._kept:
+            self._kept[split] = self._of_evaluation(split)
+        return self._delivered(self._kept[split])
+
+    def has(self, split: str) -> bool:
+        """Whether there is such a split to evaluate: val or test."""
+        return getattr(self._splits, split) is not None
+
+    def _of_evaluation(self, split: str) -> DataLoader[Any]:
+        samples, order = getattr(self._splits, split), self.order
+        if samples is None:
+            there = [f"split={each}" for each in EVALUATED if self.has(each)]
+            raise ConfigError(
+                f"split={split}: data.{split} is missing or empty." + "".join(f" Use {each}." for each in there)
+            )
+        collate, shared = self._collate(split), (order.batch_size, order.seed, order.ranks)
+        if is_stream(samples):
+            return self._loader(EvaluationStream(samples, collate, split, *shared), None, lasts=True)
+        return self._loader(SeededBatches(samples, collate), EvaluationOrder(len(samples), *shared), lasts=True)
+
+    def _collate(self, split: str) -> Collate:
+        return collate_of(getattr(self._splits, split), split, self._splits.collate_fn)
+
+    def _delivered(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        return map(self._to_device, map(delivered, loader))
+
+    def _loader(self, batches: Any, order: Any, lasts: bool) -> DataLoader[Any]:
         # Where workers are no forks, as from Python 3.14 on, one takes seconds to start: it loads torch.
-        persistent = lasts and self._options["num_workers"] > 0
-        return DataLoader(
-            SeededBatches(samples), batch_size=None, sampler=order, persistent_workers=persistent, **self._options
-        )
+        # A stream is read in its order by one process: two would divide it, if it asks `get_worker_info`.
+        workers = self._options["num_workers"] if order is not None else min(1, self._options["num_workers"])
+        options = self._options | {"num_workers": workers, "persistent_workers": lasts and workers > 0}
+        return DataLoader(batches, batch_size=None, sampler=order, **options)
 
 
 @dataclass(frozen=True)
@@ -114,36 +134,39 @@ def load_data(cfg: DictConfig, process: Process) -> Loaders:
         ConfigError: it cannot be built, or as `find_splits` and `make_loaders`.
     """
     data = fewer_samples(find_splits(build(cfg.data, "data")), cfg.debug, cfg.batch_size)
+    if is_stream(data.train) and length_of(data.train) is None and cfg.max_updates is None:
+        raise ConfigError(
+            "max_updates=null: data.train is a stream that does not say its length, so epochs have no end. Give "
+            "max_updates=..., or the stream a __len__."
+        )
     return make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, process, cfg.channels_last)
 
 
 def make_loaders(
     data: Any, batch_size: int, num_workers: int, seed: int, process: Process, channels_last: bool = False
 ) -> Loaders:
-    """Return loaders of `data.train`, `data.val` and `data.test`; each of several ranks gets its part.
+    """Return loaders of the splits of `data` (`find_splits`); each of several ranks gets its part.
 
     `batch_size` counts the samples of a micro-batch over all ranks.
 
     Raises:
-        ConfigError: a number is out of range, not one training batch is full, or the ranks cannot share a batch.
+        ConfigError: a number is out of range, not one training batch is full, or the ranks cannot share a batch;
+            as `find_splits`.
     """
     for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value < least:
             raise ConfigError(f"{key}={value}: it must be {least} or more.")
     if num_workers > (most := max(64, 4 * (os.cpu_count() or 1))):
         raise ConfigError(f"num_workers={num_workers}: each is a process; on this machine give {most} at most.")
-    samples = len(cast(Sized, data.train))
-    if batch_size > samples:
-        raise ConfigError(f"batch_size={batch_size} is more than the {samples} training samples: lower it.")
-    ranks = process.ranks
-    _check_shares(batch_size, ranks)
-    orders = {}
-    for split in ("val", "test"):
-        orders[split] = EvaluationOrder(len(getattr(data, split)), batch_size, seed, ranks)
-        if orders[split].samples < ranks.size:
-            raise ConfigError(
-                f"{ranks.size} ranks cannot share the {orders[split].samples} samples of an evaluation."
-            )
+    splits, ranks = find_splits(data), process.ranks
+    streams = [
+        name
+        for name in ("train", *EVALUATED)
+        if getattr(splits, name) is not None and is_stream(getattr(splits, name))
+    ]
+    if num_workers > 1 and streams:
+        logger.info("num_workers=%d: streams (data.%s) are read by one.", num_workers, ", data.".join(streams))
+    order = _order(splits, batch_size, seed, ranks)
     grace = _GRACE if is_open(signal.SIGTERM) else _SCHEDULERS_GRACE
     options = {
         "num_workers": num_workers,
@@ -153,7 +176,22 @@ def make_loaders(
         "generator": torch.Generator().manual_seed(seed),
     }
     move = partial(to_device, device=process.device, channels_last=channels_last)
-    return Loaders(TrainingOrder(samples, batch_size, seed, ranks), data, orders, move, options)
+    return Loaders(order, splits, move, options)
+
+
+def _order(splits: Splits, batch_size: int, seed: int, ranks: Ranks) -> Order:
+    samples = length_of(splits.train)
+    if samples is not None and batch_size > samples:
+        raise ConfigError(f"batch_size={batch_size} is more than the {samples} training samples: lower it.")
+    _check_shares(batch_size, ranks)
+    for split in EVALUATED:
+        length = length_of(getattr(splits, split))
+        if length is not None and length < ranks.size:
+            raise ConfigError(f"{ranks.size} ranks cannot share the {length} samples of an evaluation.")
+    if is_stream(splits.train):
+        return StreamOrder(samples, batch_size, seed, ranks)
+    assert samples is not None
+    return TrainingOrder(samples, batch_size, seed, ranks)
 
 
 def _check_shares(batch_size: int, ranks: Ranks) -> None:
@@ -168,27 +206,22 @@ def _check_shares(batch_size: int, ranks: Ranks) -> None:
 
 
 def to_device(batch: Any, device: torch.device, channels_last: bool = False) -> Any:
-    """Return `batch` (a tensor, or lists, tuples and dicts of them) on the device; images in channels_last."""
+    """Return `batch` on the device; images in channels_last.
+
+    It is a tensor, or lists, tuples and mappings of them, or of what has a method `to(device)`; the rest stays.
+    """
     if isinstance(batch, Tensor):
         if channels_last and batch.ndim == 4:
             return batch.to(device, non_blocking=True, memory_format=torch.channels_last)
         return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         return {key: to_device(item, device, channels_last) for key, item in batch.items()}
+    if callable(getattr(batch, "to", None)):  # a PackedSequence, which is a tuple too, a graph
+        return batch.to(device)
     if isinstance(batch, list | tuple):
         items = [to_device(item, device, channels_last) for item in batch]
         return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
     return batch
-
-
-def batch_size(batch: Any) -> int:
-    """Return how many samples a batch holds: the length of its first tensor, 0 where it has none."""
-    if isinstance(batch, Tensor):
-        return len(batch)
-    if isinstance(batch, dict):
-        batch = list(batch.values())
-    sizes = (batch_size(item) for item in batch) if isinstance(batch, list | tuple) else ()
-    return next((size for size in sizes if size), 0)
 
 
 def _leave_signals_to_the_run(grace: int, worker: int) -> None:

@@ -110,18 +110,24 @@ def image_data(
     image_size: int,
     augment: bool | Callable[[Tensor], Tensor],
     default_augment: Callable[[Tensor], Tensor] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> ImageData:
     """Make an ImageData of uint8 images and labels per split, after checking them against the config.
 
-    Images are normalised by the mean and standard deviation of the training split, and resized in each batch
-    where `image_size` is not their own: 50,000 CIFAR images of 224 pixels would take 7 GB in memory.
+    Images are normalised by `mean` and `std` of each channel, None for those of the training split, and resized in
+    each batch where `image_size` is not their own: 50,000 CIFAR images of 224 pixels would take 7 GB in memory.
     `augment` is true (`default_augment`), false (none), or a transform of one uint8 image.
+
+    Raises:
+        ConfigError: a number does not fit the images.
     """
     splits = {name: (_with_channels(images, channels), labels) for name, (images, labels) in splits.items()}
     for name, (_, labels) in splits.items():
         _check_labels(name, labels, num_classes)
     images, _ = splits["train"]
-    mean, std = channel_statistics(images)
+    own_mean, own_std = (None, None) if mean and std else channel_statistics(images)
+    mean, std = _of_channels("mean", mean or own_mean, channels), _of_channels("std", std or own_std, channels)
     steps: list[Callable[[Tensor], Tensor]] = [
         v2.ToDtype(torch.float32, scale=True),
         v2.Normalize(mean, std),
@@ -155,6 +161,17 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
         means.append(mean.item())
         stds.append((share * (values - mean) ** 2).sum().sqrt().clamp(min=1e-3).item())
     return means, stds
+
+
+def _of_channels(key: str, values: Sequence[float] | None, channels: int) -> list[float]:
+    values = list(values or ())
+    if len(values) != channels or (key == "std" and min(values) <= 0):
+        kind = "positive number" if key == "std" else "number"
+        raise ConfigError(
+            f"data.{key}={values}: it is a {kind} for each of data.channels={channels}, or null for those of the "
+            "training images."
+        )
+    return values
 
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:

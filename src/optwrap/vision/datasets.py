@@ -1,6 +1,6 @@
 """The data sets of the config group `data`: each function returns an ImageData."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from optwrap.vision.data import ImageData, PerSample, RandomShift, image_data
 from optwrap.vision.download import TorchvisionData, fetch
 
 Augment = bool | Callable[[Tensor], Tensor]
+Statistics = Sequence[float] | None
 
 
 def digits(
@@ -23,6 +24,8 @@ def digits(
     image_size: int = 8,
     augment: Augment = True,
     split_seed: int = 0,
+    mean: Statistics = None,
+    std: Statistics = None,
 ) -> ImageData:
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels: 60 % train, 20 % val, 20 % test, stratified.
 
@@ -45,6 +48,8 @@ def digits(
         image_size=image_size,
         augment=augment,
         default_augment=RandomShift(1),
+        mean=mean,
+        std=std,
     )
 
 
@@ -55,6 +60,8 @@ def fake(
     size: int = 256,
     eval_size: int = 64,
     augment: Augment = False,
+    mean: Statistics = None,
+    std: Statistics = None,
 ) -> ImageData:
     """torchvision's FakeData, for smoke tests of any shape: `size` to train on, `eval_size` to val and test."""
     if min(num_classes, channels, image_size, size, eval_size) < 1:
@@ -75,7 +82,15 @@ def fake(
         "val": draw(eval_size, size),
         "test": draw(eval_size, size + eval_size),
     }
-    return image_data(splits, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment)
+    return image_data(
+        splits,
+        num_classes=num_classes,
+        channels=channels,
+        image_size=image_size,
+        augment=augment,
+        mean=mean,
+        std=std,
+    )
 
 
 def mnist(*, channels: int = 1, image_size: int = 28, **options: Any) -> ImageData:
@@ -113,6 +128,8 @@ def from_torchvision(
     augment: Augment = True,
     val_size: int = 5000,
     split_seed: int = 0,
+    mean: Statistics = None,
+    std: Statistics = None,
 ) -> ImageData:
     """Make an ImageData of a torchvision data set of MNIST's or CIFAR's kind under `root`.
 
@@ -131,4 +148,6 @@ def from_torchvision(
         image_size=image_size,
         augment=augment,
         default_augment=default_augment,
+        mean=mean,
+        std=std,
     )

@@ -42,7 +42,7 @@ def torchvision_model(
     if small_image_stem:
         _shrink_stem(model, name, channels)
     if image_size is not None:
-        _check_image_size(model, name, channels, image_size)
+        check_image_size(model, name, channels, image_size)
     return model
 
 
@@ -86,8 +86,12 @@ def _check_patches(name: str, image_size: int) -> None:
         )
 
 
-def _check_image_size(model: nn.Module, name: str, channels: int, image_size: int) -> None:
-    """Try one image: there is no other way to know what sizes a model takes."""
+def check_image_size(model: nn.Module, name: str, channels: int, image_size: int, own_size: int = 224) -> None:
+    """Try one image: there is no other way to know what sizes a model takes.
+
+    Raises:
+        ConfigError: it takes no images of `image_size` pixels; the message names the size it was made for.
+    """
     model.eval()
     try:
         with torch.no_grad():
@@ -95,7 +99,7 @@ def _check_image_size(model: nn.Module, name: str, channels: int, image_size: in
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ConfigError(
             f"data.image_size={image_size} does not fit model.name={name} ({str(error).splitlines()[0]}): "
-            f"set data.image_size=224, for which torchvision made it."
+            f"set data.image_size={own_size}, for which it was made."
         ) from error
     finally:
         model.train()

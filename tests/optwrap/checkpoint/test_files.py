@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from optwrap.checkpoint import files as checkpoint
+from optwrap.checkpoint.model_state import load_model
 from optwrap.errors import ConfigError
 from optwrap.optim import build_optim_wrapper
 from tests.optwrap import forking
@@ -74,7 +75,7 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 def test_weights_of_another_model_are_an_error(state, tmp_path):
     with pytest.raises(ConfigError, match=r"(?s)does not fit the model.*head.linear.weight"):
-        checkpoint.load_model(nn.Linear(1, 1), state, tmp_path)
+        load_model(nn.Linear(1, 1), state, tmp_path)
 
 
 def test_a_flipped_bit_in_a_weight_is_found(tmp_path):
@@ -168,3 +169,20 @@ def test_links_among_the_checkpoints_go_and_what_they_lead_to_stays(checkpoints,
     checkpoints.save({"at": 1}, 1, 0)
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["update_000001.pt"]
     assert (tmp_path / "elsewhere" / "data").exists()
+
+
+class Held:
+    """An object in an optimizer's state."""
+
+
+def test_a_first_checkpoint_that_no_run_could_read_is_said_at_once(tmp_path):
+    checkpoints = checkpoint.Checkpoints.of_run(tmp_path, keep=2)
+    with pytest.raises(ConfigError, match=r"update_000001\.pt: .*Held, so no run could read it.*add_safe_globals"):
+        checkpoints.save({"state": Held()}, 1, 0)
+
+
+def test_only_the_first_checkpoint_is_read_back(tmp_path):
+    checkpoints = checkpoint.Checkpoints.of_run(tmp_path, keep=2)
+    checkpoints.save({"state": torch.ones(2)}, 1, 0)
+    checkpoints.save({"state": Held()}, 2, 0)
+    assert [path.name for path in checkpoints.paths()] == ["update_000002.pt", "update_000001.pt"]

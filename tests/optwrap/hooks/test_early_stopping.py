@@ -25,7 +25,7 @@ def stopped_at(hook, values, directions=None):
     """How many evaluations are made, at most `len(values)`."""
     said = []
     objective = SimpleNamespace(metric="loss", directions=directions or {"loss": False, "accuracy": True})
-    run = SimpleNamespace(key="early_stopping", objective=objective, stop=said.append)
+    run = SimpleNamespace(key="early_stopping", objective=objective, has_val=True, stop=said.append)
     hook.start(run)
     for made, value in enumerate(values, start=1):
         hook.after_evaluation(run, {"loss": value, "accuracy": -value})

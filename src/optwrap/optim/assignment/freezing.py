@@ -31,7 +31,8 @@ class Frozen:
         """
         if self.until is None:
             return "frozen"
-        return f"frozen for {self.until:g} {'of the run' if self.unit == 'parts' else self.unit}"
+        counted = "of the run" if self.unit == "parts" else self.unit
+        return f"frozen for {self.until:g} {counted.removesuffix('s') if self.until == 1 else counted}"
 
 
 def parse_freeze(config: Mapping[str, Any] | None, assignments: Sequence[Assignment]) -> list[Frozen]:

@@ -167,6 +167,12 @@ class DefaultOptimWrapperConstructor:
         if not callable(target):
             target = cfg["_target_"] = locate(str(target), "optim_wrapper._target_")
         _check_wrapper_arguments(target, [name for name in cfg if not name.startswith("_")])
+        if getattr(optimizer, "is_second_order", False) and target in (OptimWrapper, AmpOptimWrapper):
+            raise ConfigError(
+                f"optim_wrapper.optimizer: {type(optimizer).__name__} differentiates gradients, of which "
+                "optim_wrapper keeps no graph. Choose another, or a wrapper of your own whose backward has "
+                "create_graph=True."
+            )
         try:
             return build(cfg, "optim_wrapper", optimizer)
         except ConfigError as error:  # a wrapper names its arguments only, `clip_grad.max_norm`
@@ -182,6 +188,14 @@ def build_optimizer(cfg: Mapping[str, Any], key: str, groups: list[dict[str, Any
     """
     try:
         optimizer = build(cfg, key, groups)
+    except ConfigError as error:
+        if "has no argument" not in str(error) or str(cfg["_target_"]).startswith("torch.optim."):
+            raise
+        raise ConfigError(
+            f"{error} The keys of an optimizer in the list, as in optim_wrapper=[adamw,amp], stay when another "
+            f"class is typed: leave it out of the list, optim_wrapper=[amp], and give {key}={{_target_: "
+            f"{cfg['_target_']}, lr: ...}}."
+        ) from error
     except TypeError as error:  # a string where it compares numbers, or `params` given twice
         texts = [name for name, value in cfg.items() if isinstance(value, str) and value[-1:].isdigit()]
         said = "".join(f" {key}.{name}={cfg[name]!r} is a text: leave its quotes out." for name in texts)

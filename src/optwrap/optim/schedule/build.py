@@ -21,10 +21,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Metrics:
-    """What an evaluation gives: by name, whether higher is better (None: nobody says), and the objective."""
+    """What an evaluation gives: by name, whether higher is better (None: nobody says), and the objective.
+
+    Not `evaluated`: the run has no data to evaluate on as it goes.
+    """
 
     higher_is_better: Mapping[str, bool | None] = field(default_factory=dict)
     objective: str | None = None
+    evaluated: bool = True
 
 
 def build_schedule(
@@ -86,6 +90,8 @@ def _metric(cfg: dict[str, Any], key: str, metrics: Metrics) -> str | None:
         return _metric(last, f"{key}.schedulers[{len(parts) - 1}]", metrics)
     if not is_plateau(cfg, key):
         return None
+    if not metrics.evaluated:
+        raise ConfigError(f"{key} follows an evaluation on val, and data.val is missing or empty. Give data.val.")
     name = cfg.pop("metric", None) or metrics.objective
     if name is None:  # nobody says what there is: as torch does
         cfg["mode"] = "min" if cfg.get("mode") in UNSET else cfg["mode"]

@@ -104,8 +104,9 @@ def _complete_options(optimizer: Optimizer, group: dict[str, Any], own: Mapping[
     lacking = [name for name in optimizer.defaults if name in own and name not in group]
     others = [name for name in group if name not in own and name not in NOT_OPTIONS]
     foreign = [name for name in others if not name.startswith(_OF_SCHEDULES)]
-    if lacking and foreign:
-        raise _of_another(optimizer, f"it has {_some(foreign)} and no {_some(lacking)}")
+    strange = [name for name in lacking if not isinstance(own[name], type)]  # a class is in no checkpoint
+    if strange and foreign:
+        raise _of_another(optimizer, f"it has {_some(foreign)} and no {_some(strange)}")
     group.update({name: own[name] for name in (*lacking, *_HOW_IT_STEPS) if name in own})
 
 
@@ -116,7 +117,7 @@ def _complete_state(optimizer: Optimizer, group: Mapping[str, Any], saved: list[
         state = optimizer.state.get(param)
         if not state:
             continue
-        kind = (param.ndim, param.dtype)
+        kind = (_few(param), param.dtype)
         if kind not in first_steps:
             first_steps[kind] = _first_state(optimizer, group, param)
         fresh = first_steps[kind]
@@ -128,7 +129,7 @@ def _complete_state(optimizer: Optimizer, group: Mapping[str, Any], saved: list[
                     state[name] = value.to(state[name].device, dtype)
         lacking = [name for name in fresh if name not in state]
         foreign = [name for name in state if name not in fresh]
-        if lacking and (foreign or not all(_starts_as_zeros(fresh[name], param) for name in lacking)):
+        if lacking and (foreign or not all(_starts_as_zeros(fresh[name], _few(param)) for name in lacking)):
             raise _of_another(optimizer, f"a parameter's state has {_some(list(state))} and no {_some(lacking)}")
         for name in lacking:
             state[name] = torch.zeros_like(param, dtype=fresh[name].dtype, memory_format=torch.preserve_format)
@@ -141,7 +142,7 @@ def _first_state(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) 
     """
     if type(optimizer).__getstate__ is not Optimizer.__getstate__:
         return {}
-    stand_in = nn.Parameter(torch.zeros((2,) * param.ndim, dtype=param.dtype))
+    stand_in = nn.Parameter(torch.zeros(_few(param), dtype=param.dtype))
     stand_in.grad = torch.zeros_like(stand_in)
     options = {name: copy.deepcopy(value) for name, value in group.items() if name != "params"}
     options |= {name: False for name in (*_HOW_IT_STEPS, "capturable") if name in options}
@@ -153,8 +154,13 @@ def _first_state(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) 
     return {}
 
 
-def _starts_as_zeros(value: Any, param: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.shape == (2,) * param.ndim and not value.any()
+def _few(param: Tensor) -> tuple[int, ...]:
+    """Return the shape of a part of the parameter: no size above 8, since a small one may get other state."""
+    return tuple(min(size, 8) for size in param.shape)
+
+
+def _starts_as_zeros(value: Any, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, Tensor) and value.shape == shape and not value.any()
 
 
 def _of_another(optimizer: Optimizer, what: str) -> ConfigError:

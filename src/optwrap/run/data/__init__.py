@@ -1,0 +1,1 @@
+"""Data of a run, whatever its shape: splits, samples made into batches, streams."""
