@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip("transformers")
-
 from optwrap.errors import ConfigError
 from optwrap.optim import ParamwiseRules, assign, walk
 from optwrap.optim.assignment.blocks import find_blocks
@@ -17,12 +15,18 @@ from tests.optwrap.optim.zoo.transformers_models import (
     is_within,
 )
 
+pytestmark = pytest.mark.slow
+
 # Where Trainer goes by a part of a name: a table of biases is none, and a norm may be called otherwise.
 ONLY_WE_DECAY = ("relative_attention_bias.weight", "relative_position_bias_table")
 ONLY_TRAINER_DECAYS = ("normalization.weight", "norm_f.weight")
 
 
-@pytest.mark.slow
+@pytest.fixture(autouse=True)
+def _transformers():
+    pytest.importorskip("transformers")
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_and_norms_are_those_of_the_architecture(name):
     stacks, stem, head = LAYERS[name]
@@ -42,7 +46,6 @@ def test_layers_and_norms_are_those_of_the_architecture(name):
     assert {each for each in theirs - ours if not each.endswith(ONLY_TRAINER_DECAYS)} == set()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PARALLEL)
 def test_all_towers_are_listed_and_none_are_chained(name):
     with pytest.raises(ConfigError, match="not those of one stack") as refusal:

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModel
-from transformers.trainer_pt_utils import get_parameter_names
 
 # Name of the config -> the stacks, each with the number of its layers, and what stands in the stem and the head.
 LAYERS = {
@@ -61,6 +59,8 @@ _PATTERNS = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm
 
 def build(name: str) -> nn.Module:
     """Return the model of an architecture's own default config, on the meta device."""
+    from transformers import CONFIG_MAPPING, AutoModel  # takes its time to load
+
     with torch.device("meta"):
         return AutoModel.from_config(CONFIG_MAPPING[name]())
 
@@ -73,6 +73,8 @@ def expected_blocks(stacks: Sequence[str]) -> list[str]:
 
 def decayed_by_trainer(model: nn.Module) -> set[str]:
     """Return the names of the parameters to which transformers' Trainer applies weight decay."""
+    from transformers.trainer_pt_utils import get_parameter_names
+
     return set(get_parameter_names(model, [nn.LayerNorm], _PATTERNS))
 
 
