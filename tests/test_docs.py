@@ -20,7 +20,7 @@ from tests.pages import COMMANDS, IS_TEMPLATE, ROOT, TEXTS, anchors, blocks, com
 
 pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
 WRITTEN_BY_READER = r"spirals|scaled|crops|NAME|conf/local/|lines"  # files that a page tells how to write
-PROGRAMS = {"train", "torchrun", "evaluate", "report", "benchmarks", "pytest", "pip"}
+PROGRAMS = {"train", "torchrun", "evaluate", "report", "runs", "benchmarks", "pytest", "pip"}
 PLUGINS = {  # what is installed for an extra alone
     "hydra/launcher=joblib": "hydra_joblib_launcher",
     "hydra/launcher=slurm": "hydra_submitit_launcher",
@@ -114,6 +114,13 @@ def test_evaluate_is_given_a_run_and_overrides_that_compose(words, composed):
 def test_report_is_given_a_folder_and_metrics(words):
     assert [word.partition("=")[0] for word in words[1:]] in ([], ["metrics"])
     assert words[0].startswith("outputs/")
+
+
+@of("runs")
+def test_runs_has_the_command(words):
+    from optwrap.runs.commands import COMMANDS
+
+    assert words[0] in COMMANDS
 
 
 @of("benchmarks")
@@ -228,7 +235,8 @@ def test_every_room_of_the_library_stands_where_things_are():
     lines = section("README.md", "Where things are").splitlines()
     library = ROOT / "src" / "optwrap"
     rooms = [f"{path.parent.name}/" for path in library.rglob("__init__.py") if path.parent != library]
-    named = [line.split()[0] for line in lines if re.match(r" +\w+/ ", line)]
+    starts = [re.match(r" +((?:\w+/ )+)", line) for line in lines]
+    named = [name for start in starts if start for name in start[1].split()]
     assert sorted(named) == sorted(rooms)
 
 

@@ -15,12 +15,17 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write to a temporary file beside `path`, flush it to disk and rename it; line ends stay as they are."""
+    """Write as `write_bytes` does, in UTF-8; line ends stay as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write to a temporary file beside `path`, flush it to disk and rename it."""
     # A name of its own: two processes that write the same file never share a temporary one.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -51,6 +51,22 @@ class DebugConfig:
     """Micro-batches to profile, after two of warm-up, into trace.json (Chrome's format)."""
 
 
+class OnStale(StrEnum):
+    """What a repeated sweep does with finished jobs that other code made."""
+
+    warn = "warn"
+    rerun = "rerun"
+    error = "error"
+
+
+@dataclass
+class SweepConfig:
+    """How a sweep deals with its jobs."""
+
+    stale: OnStale = OnStale.warn
+    """Finished jobs that other code made: warn of them, rerun them, or stop with an error."""
+
+
 class StrategyName(StrEnum):
     """How the model is spread over the processes of a run."""
 
@@ -157,5 +173,7 @@ class TrainConfig:
     """DEBUG, INFO, WARNING or ERROR."""
     hooks: dict[str, Any] = field(default_factory=dict)
     """What else acts in the run: name -> a hook, such as early stopping."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """How a sweep deals with its jobs."""
     debug: DebugConfig = field(default_factory=DebugConfig)
     """Switches that help to find a fault."""

@@ -14,7 +14,7 @@ from optwrap.loggers.trackers import Named
 def named(folder: Path) -> Named:
     """Return what the run in `folder` is called: a job of a sweep as in results.csv, its group as the sweep."""
     hydra: Any = HydraConfig.get()
-    project = _project(hydra)
+    project = project_folder().name
     if hydra.mode != RunMode.MULTIRUN:
         return Named(short(folder), None, project)
     sweep = Path(os.path.abspath(Path(hydra.runtime.cwd, hydra.sweep.dir)))
@@ -31,8 +31,9 @@ def short(folder: Path) -> str:
     return path.name if re.search("[A-Za-z]", path.name) else f"{path.parent.name}/{path.name}"
 
 
-def _project(hydra: Any) -> str:
-    """Return the name of the folder that holds the program's configs."""
-    main = [str(source.path) for source in hydra.runtime.config_sources if source.provider == "main"]
-    path = main[0].partition("://")[2] or main[0] if main else hydra.runtime.cwd
-    return Path(path).parent.name if main else Path(path).name
+def project_folder() -> Path:
+    """Return the folder that holds the program's configs, else the one that it was started in."""
+    runtime: Any = HydraConfig.get().runtime
+    main = [str(source.path) for source in runtime.config_sources if source.provider == "main"]
+    path = main[0].partition("://")[2] or main[0] if main else runtime.cwd
+    return (Path(path).parent if main else Path(path)).resolve()

@@ -26,12 +26,13 @@ from optwrap.plan.order import ENDLESS, Order
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
 from optwrap.plan.ranks import Ranks
 from optwrap.program.folder import run_folder, save_config
-from optwrap.program.naming import named
+from optwrap.program.naming import named, project_folder
+from optwrap.provenance.record import write_provenance
 from optwrap.record.folder_writer import complete, send_rest
 from optwrap.record.recorder import Recorder
 from optwrap.run.data.splits import EVALUATED
 from optwrap.run.loaders import Loaders
-from optwrap.run.setup import Process, seed_rank
+from optwrap.run.setup import Process, machine, seed_rank
 from optwrap.run.threads import keep_threads
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Course:
     finished: float | None
     config: Mapping[str, Any]
     process: Process
+    data: Loaders
 
     @property
     def schedule(self) -> Schedule | ScheduleDict:
@@ -97,7 +99,7 @@ def set_course(
         restore(parts, saved, plan, config)
         if ranks.is_first:
             save_config(folder, cfg)
-    return Course(plan, parts, objective, folder, checkpoints, saved, finished, config, process)
+    return Course(plan, parts, objective, folder, checkpoints, saved, finished, config, process, data)
 
 
 def _plan(
@@ -146,4 +148,7 @@ def record(course: Course) -> Recorder:
     records = None if course.saved is None else course.saved.records
     ranks = course.process.ranks
     trackers = build_trackers(course.config, course.folder, named(course.folder)) if ranks.is_first else None
+    if ranks.is_first:
+        facts = machine(course.process) | {"data": course.data.fingerprint}
+        write_provenance(course.folder, project_folder(), facts)
     return Recorder(course.folder, course.plan, course.parts.optim_wrapper, trackers, records, ranks)

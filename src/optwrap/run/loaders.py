@@ -53,6 +53,12 @@ class Loaders:
         self._kept.clear()  # before the process ends, which would kill them
 
     @property
+    def fingerprint(self) -> str | None:
+        """What tells the data from any other; None where the data function does not say."""
+        found = self._splits.fingerprint()
+        return None if found is None else str(found)
+
+    @property
     def batch_size(self) -> int:
         """Samples of a training batch of this rank."""
         return self.order.batch_size // self.order.ranks.size

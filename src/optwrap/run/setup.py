@@ -3,6 +3,8 @@
 import os
 import random
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +37,27 @@ def set_up(cfg: DictConfig) -> Process:
     seed_everything(cfg.seed, cfg.deterministic)
     ranks = Ranks.current()
     return Process(find_device(cfg.device, ranks), ranks)
+
+
+def machine(process: Process) -> dict[str, Any]:
+    """Return what a run is to be repeated on: the device and its driver, threads and ranks."""
+    on_cuda = process.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(process.device) if on_cuda else str(process.device),
+        "cuda": torch.version.cuda if on_cuda else None,
+        "driver": _driver() if on_cuda else None,
+        "threads": torch.get_num_threads(),
+        "ranks": process.ranks.size,
+    }
+
+
+def _driver() -> str | None:
+    """Return the version of NVIDIA's driver, where the kernel says it."""
+    try:
+        said = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return said.splitlines()[0] if said else None
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from optwrap.errors import ConfigError
 from optwrap.lock import is_locked, locked
+from optwrap.provenance.code import differing
+from optwrap.provenance.record import recorded_files
 from optwrap.sweep import report
 from optwrap.sweep.callback import SweepFolder
 from optwrap.sweep.failures import again, failures, override
@@ -51,7 +53,24 @@ def run_sweep(program: Program, sweep: Sweep) -> list[str]:
         log.warning("%s: %s", type(error).__name__, error)  # a search without a trial that has finished
     finally:
         _report(folder.path)
+    _tell_stale(folder.path, sweep)
     return failures(folder.path, sweep)
+
+
+def _tell_stale(folder: Path | None, sweep: Sweep) -> None:
+    """Name the finished jobs that other code has made than there is now."""
+    jobs = {} if folder is None else records_of(folder, sweep.name)
+    stale = {job.name: differing(recorded_files(job), sweep.root) for job in jobs}
+    if names := [name for name, files in stale.items() if files]:
+        files = sorted({file for name in names for file in stale[name]})
+        log.warning(
+            "other code has made %d of the %d jobs (%s): %s changed since. sweep.stale=rerun runs them again.",
+            *(len(names), len(jobs), _some(names), _some(files)),
+        )
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _run_rounds(program: Program, sweep: Sweep, folder: SweepFolder) -> None:

@@ -19,8 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from optwrap.errors import ConfigError
 from optwrap.lock import BusyError, locked
+from optwrap.provenance.code import differing
+from optwrap.provenance.record import recorded_files
 from optwrap.sweep import identity
-from optwrap.sweep.records import Record, read_record, read_result, write_record
+from optwrap.sweep.records import Record, read_record, read_result, set_aside, write_record
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,10 @@ def run_job(
         before = read_record(folder) or Record()
         if before.sweep == sweep.name and before.status in ("failed", "killed"):
             return None
-        if before.status == "finished":
+        if before.status == "finished" and _is_to_run_again(cfg, folder, sweep.root):
+            set_aside(folder)
+            metric = _attempt(task, cfg, folder, Record(), sweep, message)
+        elif before.status == "finished":
             write_record(folder, before.seen_by(sweep.name))
             metric = before.metric
             log.info("finished before: %s %s", before.objective, metric)
@@ -81,6 +86,24 @@ def run_job(
         _check_direction(folder)
         # Optuna takes no NaN, and its sweeper then ends the search; None is a trial that failed.
         return None if metric is None or math.isnan(metric) else metric
+
+
+def _is_to_run_again(cfg: DictConfig, folder: Path, root: Path) -> bool:
+    """Whether a finished job is to run once more, as other code has made it and `sweep.stale` says so.
+
+    Raises:
+        ConfigError: other code has made it, and that is an error.
+    """
+    stale = str(OmegaConf.select(cfg, "sweep.stale", default="warn"))
+    if stale == "warn":
+        return False
+    files = differing(recorded_files(folder), root)
+    if files and stale == "error":
+        raise ConfigError(
+            f"sweep.stale=error: other code has made the finished job {folder.name}: {', '.join(files[:5])} "
+            f"{'has' if len(files) == 1 else 'have'} changed since. sweep.stale=rerun runs such jobs again."
+        )
+    return bool(files)
 
 
 def _attempt(

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from optwrap.argument_types import fits
-from optwrap.files import read_json, write_json
-from optwrap.lock import is_locked
+from optwrap.files import new_folder, read_json, write_json
+from optwrap.lock import LOCK, is_locked
 
 RECORD = "record.json"
 RESULT = "result.json"
+EARLIER = "earlier"
+_ASIDE = {RECORD: "earlier_record.json", ".hydra": "hydra"}
 UNFINISHED = ("failed", "interrupted", "killed")
 
 
@@ -95,6 +97,17 @@ def read_result(folder: Path) -> dict[str, Any]:
 def write_record(folder: Path, record: Record) -> None:
     """Write the record whole or not at all; only who holds the lock of the folder may."""
     write_json(folder / RECORD, asdict(record))
+
+
+def set_aside(folder: Path) -> None:
+    """Move what a finished job has left into `earlier/N` below, where nothing takes it for a job.
+
+    The log stays: it is open, and goes on. Only who holds the lock of the folder may.
+    """
+    aside = new_folder(folder / EARLIER / "1")
+    for path in folder.iterdir():
+        if path.name not in (EARLIER, LOCK) and path.suffix != ".log":
+            path.rename(aside / _ASIDE.get(path.name, path.name))
 
 
 def current(folder: Path) -> Record | None:

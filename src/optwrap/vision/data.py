@@ -1,5 +1,6 @@
 """Images in memory as bytes; augmented, scaled and normalised a batch at a time."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,17 @@ class ImageData:
     train: ImageDataset
     val: ImageDataset
     test: ImageDataset
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all images and labels."""
+        content = hashlib.blake2b(digest_size=8)
+        for split in (self.train, self.val, self.test):
+            for tensor in (split.images, split.labels):
+                content.update(str(tuple(tensor.shape)).encode())
+                array: Any = tensor.contiguous().numpy()
+                content.update(array)
+        return content.hexdigest()
 
 
 class RandomShift(v2.Transform):

@@ -30,6 +30,7 @@ objective: val/accuracy
 log_every: 50
 logger: csv
 data: {root: data}
+sweep: {stale: warn}
 """
 
 # Notes each start of a job in ran.txt; `seed` chooses what becomes of it.

@@ -258,3 +258,27 @@ def test_a_killed_job_and_one_that_raises_are_named_and_the_others_complete(prog
     assert program.sweep_apart(*points).code == 0
     assert sorted(program.ran[len(before) :]) == ["1 20", "3 20"]
     assert [row["status"] for row in results(program)] == ["finished"] * 4
+
+
+def stale(program, **changed):
+    """Have the finished jobs be of other code: `changed` are files with the hashes that they had."""
+    for record in program.out.rglob("record.json"):
+        start = {"files": changed}
+        (record.parent / "provenance.json").write_text(json.dumps({"starts": [start]}))
+
+
+def test_finished_jobs_of_other_code_are_named_rerun_or_an_error_as_told(program):
+    program.sweep("seed=0,1")
+    stale(program, **{"pyproject.toml": "0123"})
+    again = program.sweep("seed=0,1")
+    assert "other code has made 2 of the 2 jobs" in again.err + again.out
+    assert "pyproject.toml changed since. sweep.stale=rerun runs them again" in again.err + again.out
+    assert sorted(program.ran) == ["0 20", "1 20"]
+    error = program.sweep("seed=0,1", "sweep.stale=error")
+    assert error.code == 1
+    assert "sweep.stale=error: other code has made the finished job" in error.err
+    rerun = program.sweep("seed=0,1", "sweep.stale=rerun")
+    assert rerun.code == 0
+    assert sorted(program.ran) == ["0 20", "0 20", "1 20", "1 20"]
+    assert len(results(program)) == 2
+    assert len(list(program.out.glob("*/earlier/1/result.json"))) == 2

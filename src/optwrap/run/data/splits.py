@@ -1,7 +1,8 @@
 """What a project's data is: splits of samples, each a data set or a stream, given as attributes or by name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, Subset
@@ -10,7 +11,7 @@ from optwrap.errors import ConfigError, did_you_mean
 
 EVALUATED = ("val", "test")
 _SPLITS = ("train", *EVALUATED)
-_COLLATE = "collate_fn"
+_COLLATE, _FINGERPRINT = "collate_fn", "fingerprint"
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,14 @@ class Splits:
     """The data of a run: what it trains on, and what it evaluates, where there is any.
 
     `collate_fn` makes a batch of a list of samples; one that a data set has itself comes before it.
+    `fingerprint()` tells the data from any other, None where nobody says.
     """
 
     train: Any
     val: Any = None
     test: Any = None
     collate_fn: Callable[[list[Any]], Any] | None = None
+    fingerprint: Callable[[], Any] = field(default=lambda: None)
 
 
 def find_splits(data: Any) -> Splits:
@@ -39,7 +42,7 @@ def find_splits(data: Any) -> Splits:
         return data
     given = data if isinstance(data, Mapping) else _attributes(data)
     for name in given:
-        if name not in (*_SPLITS, _COLLATE):
+        if name not in (*_SPLITS, _COLLATE, _FINGERPRINT):
             raise ConfigError(
                 f"data.{name}: the splits of data are train, val and test.{did_you_mean(str(name), _SPLITS)} "
                 "Name it so, or leave it out."
@@ -52,7 +55,9 @@ def find_splits(data: Any) -> Splits:
     if found["train"] is None:
         empty = given.get("train") is not None
         raise ConfigError(f"data.train is {'empty' if empty else 'missing'}: there is nothing to train on.")
-    return Splits(**found, collate_fn=given.get(_COLLATE))
+    # Asked for once, by a run that records it: it may read all samples.
+    fingerprint = partial(_entry, data, _FINGERPRINT)
+    return Splits(**found, collate_fn=given.get(_COLLATE), fingerprint=fingerprint)
 
 
 def is_stream(samples: Any) -> bool:
@@ -73,6 +78,10 @@ def own_collate_fn(samples: Any) -> Callable[[list[Any]], Any] | None:
     while isinstance(samples, Subset) and not hasattr(samples, _COLLATE):
         samples = samples.dataset
     return getattr(samples, _COLLATE, None)
+
+
+def _entry(data: Any, name: str) -> Any:
+    return data.get(name) if isinstance(data, Mapping) else getattr(data, name, None)
 
 
 def _attributes(data: Any) -> dict[str, Any]:

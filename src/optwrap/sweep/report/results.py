@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from optwrap.config.parser_errors import load_bounded
 from optwrap.errors import ConfigError
 from optwrap.files import write_text
+from optwrap.provenance.record import read_starts
 from optwrap.sweep.records import RECORD, Record, current, read_result
 
 RESULTS = "results.csv"
@@ -43,6 +44,16 @@ class Job:
     def value(self, key: str) -> str:
         """Return what `key` was for this job: as typed, else as its config or its choice of groups has it."""
         return self.overrides[key] if key in self.overrides else self._composed.get(key, "")
+
+    @cached_property
+    def start(self) -> Mapping[str, Any]:
+        """What is known of the last start: its time, commit and files; empty where nothing is."""
+        return starts[-1] if (starts := read_starts(self.folder)) else {}
+
+    @property
+    def commit(self) -> str:
+        """The commit of the code, with a + where there were changes to it."""
+        return f"{str(self.start.get('commit') or '')[:10]}{'+' * bool(self.start.get('dirty'))}"
 
     @cached_property
     def _composed(self) -> "_Composed":
@@ -77,6 +88,22 @@ def read_jobs(folder: Path) -> list[Job]:
     return sorted(jobs, key=lambda job: (job.record.started if job.record else 0, _natural(job.folder)))
 
 
+def of_other_code(jobs: Sequence[Job]) -> dict[Path, list[str]]:
+    """Return the jobs that other code has made than the newest of them, by folder, and the files that differ.
+
+    Files that only one of the two had imported are not compared.
+    """
+    known = [job for job in jobs if isinstance(job.start.get("files"), dict)]
+    if not known:
+        return {}
+    files = max(known, key=lambda job: str(job.start.get("time"))).start["files"]
+    differ = {
+        job.folder: [name for name, value in job.start["files"].items() if files.get(name, value) != value]
+        for job in known
+    }
+    return {folder: names for folder, names in differ.items() if names}
+
+
 def write_results_csv(folder: Path, jobs: Sequence[Job]) -> Path:
     """Write a row a job below `folder`: name, status, what it was told, its results, attempts; return the file.
 
@@ -87,12 +114,15 @@ def write_results_csv(folder: Path, jobs: Sequence[Job]) -> Path:
     ran = ("duration", "attempts", "host", "error")
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["job", "status", *told, *came_out, *ran])
+    other = of_other_code(jobs)
+    writer.writerow(["job", "status", *told, *came_out, *ran, "commit", "code"])
     for job in jobs:
         numbers = job.numbers
         run = [getattr(job.record, name, None) for name in ran]
-        cells = [*(job.value(key) for key in told), *(numbers.get(name) for name in came_out), *run]
-        writer.writerow([job.folder.relative_to(folder), job.status, *("" if c is None else c for c in cells)])
+        cells = [*(job.value(key) for key in told), *(numbers.get(name) for name in came_out), *run, job.commit]
+        code = "other" if job.folder in other else ""
+        cells = [job.folder.relative_to(folder), job.status, *("" if c is None else c for c in cells), code]
+        writer.writerow([_as_text(cell) for cell in cells])
     write_text(folder / RESULTS, text.getvalue())
     return folder / RESULTS
 
@@ -101,7 +131,7 @@ def _read_job(folder: Path) -> Job:
     record = current(folder)
     typed = record.overrides if record else _load(folder / ".hydra" / "overrides.yaml")
     pairs = (str(override).partition("=") for override in typed)
-    overrides = {key.lstrip("+~"): value for key, _, value in pairs if not key.startswith("hydra")}
+    overrides = {key.lstrip("+~"): value for key, _, value in pairs if not key.startswith(("hydra", "sweep."))}
     finished = record is None or record.status == "finished"
     return Job(folder, overrides, record, read_result(folder) if finished else {})
 
@@ -115,6 +145,20 @@ def _load(path: Path) -> Any:
 
 def _choices(hydra: Any) -> dict[str, str]:
     return dict(OmegaConf.select(hydra, "hydra.runtime.choices", default=None) or {})
+
+
+def _as_text(cell: Any) -> Any:
+    """Return what a spreadsheet shows as it is: a text that it would run as a formula gets a quote before it."""
+    text = isinstance(cell, str | Path) and str(cell)
+    return f"'{text}" if text and text[0] in "=+-@\t\r" and not _is_numeric(text) else cell
+
+
+def _is_numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_number(value: Any) -> bool:

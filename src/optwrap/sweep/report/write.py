@@ -13,7 +13,7 @@ from optwrap.sweep.report import plots
 from optwrap.sweep.report.page import page
 from optwrap.sweep.report.results import Job, read_jobs, write_results_csv
 from optwrap.sweep.report.settings import default_metrics, finite, objective, settings, swept_keys
-from optwrap.sweep.report.table import rows, to_csv, to_markdown, to_rich
+from optwrap.sweep.report.table import note_on_code, rows, to_csv, to_markdown, to_rich
 
 
 def make_report(folder: Path, metrics: Sequence[str] | None = None) -> None:
@@ -29,6 +29,8 @@ def make_report(folder: Path, metrics: Sequence[str] | None = None) -> None:
     try:
         metrics = metrics or default_metrics(jobs)
         _show(rows(jobs, metrics))
+        if note := note_on_code(jobs):
+            print(f"{note}\n")
         files += write_report(folder, jobs, metrics)
     finally:
         print("\n".join(os.path.relpath(file) for file in files))
@@ -52,9 +54,10 @@ def write_report(folder: Path, jobs: Sequence[Job], metrics: Sequence[str]) -> l
     out = folder / "report"
     out.mkdir(exist_ok=True)
     write_text(out / "table.csv", to_csv(table))
-    write_text(out / "table.md", to_markdown(table))
+    note = note_on_code(jobs)
+    write_text(out / "table.md", to_markdown(table) + (f"\n{note}\n" if note else ""))
     pictures = draw(jobs, out)
-    write_text(out / "index.html", page(str(folder), table, pictures, jobs, out, _about(folder)))
+    write_text(out / "index.html", page(str(folder), table, pictures, jobs, out, " ".join([_about(folder), note])))
     return [out / "table.csv", out / "table.md", *pictures, out / "index.html"]
 
 
