@@ -9,6 +9,7 @@ from optwrap.files import read_json, write_json
 from optwrap.loggers import CsvLogger
 from optwrap.loggers.trackers import Trackers
 from optwrap.optim import OptimWrapper, format_table, write_csv
+from optwrap.optim.assignment.table import hits
 from optwrap.plan.plan import Plan
 from optwrap.record.plots import plot_curves
 from optwrap.record.progress import Progress, Row, summary
@@ -150,6 +151,8 @@ class FolderWriter:
         write_csv(assignments, self.path / FILES["param groups"])
         groups = sum(len(wrapper.param_groups) for wrapper in self._wrappers.values())
         title = f"{len(assignments)} parameters in {groups} param group{'s' * (groups != 1)}"
+        rules = ", ".join(f"{rule}: {count}" for rule, count in hits(assignments).items())
+        title = f"{title} ({rules})" if rules != f"base: {len(assignments)}" else title
         shown = {"terminal": f"{title}: {FILES['param groups']}"}
         logger.info("%s:\n%s", title, format_table(assignments), extra=shown)
 

@@ -28,7 +28,7 @@ COMBINABLE = [
     ["amp", "amp_bf16"],
     ["accum2", "accum4"],
 ]
-SINGLES = ["clip", "clip_value", "no_norm_decay"]
+SINGLES = ["clip", "clip_value", "no_norm_decay", "no_decay_1d"]
 
 
 def wrapper_of(composed: Composed, mixins: list[str], *overrides: str) -> Any:

@@ -26,7 +26,19 @@ from tests.optwrap.cases import one_in
 
 CONF = Path(__file__).parents[3] / "conf"
 NEW = ("ema", "swa", "sam", "asam", "schedule_free", "schedule_free_sgd", "auto_scale_lr", "freeze")
-OLD = ("sgd", "adam", "adamw", "amp", "amp_bf16", "accum2", "accum4", "clip", "clip_value", "no_norm_decay")
+OLD = (
+    "sgd",
+    "adam",
+    "adamw",
+    "amp",
+    "amp_bf16",
+    "accum2",
+    "accum4",
+    "clip",
+    "clip_value",
+    "no_norm_decay",
+    "no_decay_1d",
+)
 CONSTRUCTORS = ("layer_decay", "hybrid_muon")
 OPTIMIZERS = {"sgd", "adam", "adamw", "schedule_free", "schedule_free_sgd"}
 REFUSED = {  # and why

@@ -31,13 +31,12 @@ def is_norm(param: NamedParam, classes: Collection[str] = ()) -> bool:
         return True
     if classes and any(cls.__name__ in classes for cls in type(owner).__mro__):
         return True
-    kind: type[object] = type(owner)
-    called, as_layer = _called(kind)
+    called, as_layer = _called(type(owner))  # type: ignore[arg-type]
     return as_layer or (called and all(map(_is_vector, owner.parameters())))
 
 
 @cache
-def _called(cls: type[object]) -> tuple[bool, bool]:
+def _called(cls: type) -> tuple[bool, bool]:
     """Return whether a class is called a norm, and whether it is called a layer norm or one of its kind."""
     if issubclass(cls, _LAYERS):
         return False, False

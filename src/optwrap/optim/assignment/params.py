@@ -22,8 +22,8 @@ class NamedParam:
     `name` is that of the plain model (no `module.`, `_orig_mod.` or `_checkpoint_wrapped_module.`); `owner`
     holds the parameter directly as `attribute`; `parent` holds the owner (None at the root); `aliases` are
     further names of the same tensor (tied weights). The originals of a parametrized `weight` (weight_norm,
-    ...) belong to the module whose `weight` they make. `spared`: the `no_weight_decay()` of a module that holds
-    it names it, as timm's models have it.
+    ...) belong to the module whose `weight` they make. `spared`: the `no_weight_decay()` of the outermost
+    module that has one names it, as timm's models do.
     """
 
     name: str
@@ -54,9 +54,11 @@ def walk(model: nn.Module) -> list[NamedParam]:
             else:
                 found[key] = NamedParam(prefix + attribute, tensor, owner, parametrizes or attribute, parent)
     params = list(found.values())
+    outer: str | None = None  # what speaks for all inside it, as timm's models do for their layers
     for module, prefix, *_ in places:
         method = getattr(type(module), "no_weight_decay", None)
-        if callable(method):
+        if callable(method) and (outer is None or not prefix.startswith(outer)):
+            outer = prefix
             _spare(params, prefix, method(module))
     return params
 

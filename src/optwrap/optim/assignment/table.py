@@ -1,6 +1,7 @@
 """The assignment of options to parameters, as data: merged into param groups, printed, saved."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,18 @@ def format_table(assignments: Iterable[Assignment]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
     )
+
+
+def hits(assignments: Iterable[Assignment]) -> dict[str, int]:
+    """Return how many parameters each rule decided, those of layer decay counted as one.
+
+    >>> from torch import nn
+    >>> weight = nn.Parameter()
+    >>> hits([Assignment("a", weight, {}, "bias_lr_mult + decay_factor ** 2"), Assignment("b", weight, {})])
+    {'bias_lr_mult': 1, 'decay_factor': 1, 'base': 1}
+    """
+    rules = (rule.partition(" ** ")[0] for each in assignments for rule in each.rule.split(" + "))
+    return dict(Counter(rules))
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

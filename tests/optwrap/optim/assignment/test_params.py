@@ -98,3 +98,42 @@ def test_a_shared_module_gives_its_parameters_two_names():
         ("first.weight", ("second.weight",)),
         ("first.bias", ("second.bias",)),
     ]
+
+
+def test_a_module_shared_at_every_level_is_walked_once():
+    model = nn.Linear(1, 1)
+    for _ in range(17):
+        model = nn.ModuleDict({"first": model, "second": model})
+    weight, _ = walk(model)
+    assert weight.name == "first." * 17 + "weight"
+    assert "second." + "first." * 16 + "weight" in weight.aliases
+    assert len(submodules(model)) < 1000  # of 2 ** 18 names
+
+
+def test_a_module_that_holds_its_parent_is_no_circle():
+    model = nn.ModuleDict({"child": nn.Linear(1, 1)})
+    model["child"].parent = model
+    assert [(param.name, param.aliases) for param in walk(model)] == [("child.weight", ()), ("child.bias", ())]
+    assert list(submodules(model)) == ["", "child"]
+
+
+class Spares(nn.Module):
+    def __init__(self, *names, inner=None):
+        super().__init__()
+        self.names, self.weight, self.other = names, nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+        self.inner = inner
+
+    def no_weight_decay(self):
+        return self.names
+
+
+def test_a_model_says_what_has_no_weight_decay():
+    def spared(model):
+        return [param.name for param in walk(model) if param.spared]
+
+    assert spared(Spares("weight")) == ["weight"]
+    assert spared(nn.DataParallel(Spares("weight"))) == ["weight"]
+    assert spared(Spares("inner.*", inner=nn.Linear(1, 1))) == ["inner.weight", "inner.bias"]
+    # A part speaks for itself where what holds it says nothing, and else not.
+    assert spared(nn.ModuleDict({"backbone": Spares("weight")})) == ["backbone.weight"]
+    assert spared(Spares("other", inner=Spares("weight"))) == ["other"]

@@ -251,3 +251,47 @@ def test_a_momentum_that_adds_up_without_end_is_a_warning(toy_model, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "optim_wrapper: a momentum of 2 adds up all gradients without end."
     ]
+
+
+class Spares(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.zeros(1, 3, 2))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.body, self.norm = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), nn.BatchNorm1d(2)
+        self.head = nn.Linear(2, 3)
+
+    def no_weight_decay(self):
+        return {"pos_embed"}
+
+
+@pytest.mark.parametrize(
+    "constructor",
+    [
+        {},
+        {"constructor": "optwrap.optim.LayerDecayOptimWrapperConstructor", "extra": {"decay_factor": 0.5}},
+        {
+            "constructor": "optwrap.optim.HybridOptimWrapperConstructor",
+            "hidden_optimizer": {"_target_": "torch.optim.Muon", "lr": 0.1, "weight_decay": 0.1},
+        },
+    ],
+    ids=["default", "layer_decay", "hybrid"],
+)
+def test_no_decay_1d_has_one_meaning_for_every_constructor(constructor):
+    cfg = dict(constructor)
+    paramwise = {"no_decay_1d": True, "custom_keys": {"head.bias": {"decay_mult": 1}}} | cfg.pop("extra", {})
+    optimizer = {"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": 0.1}
+    wrapper = build_optim_wrapper(Spares(), {"optimizer": optimizer, "paramwise_cfg": paramwise, **cfg})
+    decayed = {each.name for each in wrapper.assignments if each.options["weight_decay"]}
+    assert decayed == {"body.0.weight", "body.1.weight", "head.weight", "head.bias"}
+    rules = {each.name: each.rule for each in wrapper.assignments}
+    assert "no_weight_decay()" in rules["pos_embed"]
+    assert "no_decay_1d" in rules["scale"]
+
+
+def test_a_rule_of_a_kind_comes_before_no_decay_1d():
+    paramwise = {"no_decay_1d": True, "norm_decay_mult": 0.5}
+    optimizer = {"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": 0.1}
+    wrapper = build_optim_wrapper(Spares(), {"optimizer": optimizer, "paramwise_cfg": paramwise})
+    decay = {each.name: each.options["weight_decay"] for each in wrapper.assignments}
+    assert (decay["norm.weight"], decay["head.bias"]) == (0.05, 0.0)

@@ -230,7 +230,9 @@ def test_the_rule_says_the_layer():
         ({"decay_factor": 0}, "decay_factor=0"),
         ({"decay_factor": 1.5}, "decay_factor=1.5"),
         ({"decay_factor": None}, "decay_factor is not set"),
-        ({"decay_by": "layer"}, "decay_by='layer'"),
+        ({"decay_by": "layer"}, "decay_by='layer': it is depth, block or stage"),
+        ({"no_decay_1d": "yes"}, "no_decay_1d='yes': it is true or false"),
+        ({"norm_classes": "MyNorm"}, r"norm_classes='MyNorm': it is a list of names of classes: \[MyNorm\]"),
         ({"no_decay_1d": True, "flat_decay_mult": 1.0}, "no_decay_1d.*flat_decay_mult"),
         ({"blocks": ["frist"]}, "'frist'.*'first'"),
         ({"blocks": "first"}, "blocks='first': it is a list"),
@@ -249,3 +251,57 @@ def test_the_rule_says_the_layer():
 def test_errors_name_the_field_and_the_remedy(cfg, said):
     with pytest.raises(ConfigError, match=said):
         options(Unusual(), **cfg)
+
+
+class Told(nn.ModuleDict):
+    """A model that numbers its layers itself, unlike what its modules tell."""
+
+    def __init__(self):
+        super().__init__({name: nn.Linear(2, 2) for name in ("stem", "first", "second", "neck", "head")})
+
+    def group_matcher(self, coarse=False):
+        return {"stem": "^stem", "blocks": "^first|second" if coarse else [(r"^first", (0,)), (r"^second", (1,))]}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [
+        ({}, {"stem": 3, "first": 2, "second": 1, "neck": 0, "head": 0}),
+        ({"head": ["second"]}, {"stem": 3, "first": 2, "second": 0, "neck": 0, "head": 0}),
+        ({"decay_by": "stage"}, {"stem": 2, "first": 1, "second": 1, "neck": 0, "head": 0}),
+        ({"blocks": ["stem", "neck"]}, {"stem": 2, "first": 1, "second": 1, "neck": 1, "head": 0}),
+    ],
+)
+def test_the_models_own_word_comes_before_what_is_found_and_after_the_users(cfg, expected):
+    lrs = options(nn.DataParallel(Told()), **cfg)
+    assert lrs == pytest.approx({
+        f"{name}.{part}": 0.75**exponent for name, exponent in expected.items() for part in ("weight", "bias")
+    })  # fmt: skip
+
+
+def test_stages_step_once():
+    lr = options(model_of("convnext_tiny"), decay_by="stage")
+    assert lr["features.0.0.weight"] == pytest.approx(0.75**5)
+    for stage in range(1, 5):
+        of_stage = {value for name, value in lr.items() if name.startswith(f"features.{2 * stage - 1}.")}
+        assert list(of_stage) == [pytest.approx(0.75 ** (5 - stage))]
+
+
+def test_a_list_that_leaves_most_of_the_model_out_is_a_warning(caplog):
+    towers = nn.ModuleDict(
+        {name: nn.Sequential(*(nn.Linear(9, 9) for _ in range(9))) for name in ("text", "image")}
+    )
+    options(towers, blocks=["text.0"])
+    assert "94 % of the weights lie in none of the 1 blocks" in caplog.text
+    caplog.clear()
+    options(towers, blocks=["text.*"])
+    assert caplog.text == ""
+
+
+def test_the_log_says_how_the_blocks_were_told(caplog):
+    caplog.set_level("INFO", logger="optwrap")
+    options(model_of("resnet18"))
+    options(Told())
+    found, told = [record.message for record in caplog.records]
+    assert "8 blocks, found: layer1.0, layer1.1, ..., layer4.1" in found
+    assert "4 layers, as the model's group_matcher says" in told

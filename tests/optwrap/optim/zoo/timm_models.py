@@ -38,8 +38,9 @@ def names(each_module: int | None = None) -> list[str]:
     """Return all models of timm, or so many of each of its modules, evenly spaced."""
     if each_module is None:
         return timm.list_models()
-    modules = [timm.list_models(module=module) for module in timm.list_modules()]
-    return [name for models in modules for name in _spaced(models, each_module)]
+    return [
+        name for module in timm.list_modules() for name in _spaced(timm.list_models(module=module), each_module)
+    ]
 
 
 def _spaced(items: list[str], count: int) -> list[str]:

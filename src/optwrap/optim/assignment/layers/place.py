@@ -39,7 +39,7 @@ def layer_of_each(params: Sequence[NamedParam], blocks: Sequence[str], head: Seq
             continue
         if (ids[name] == 0 and _is_of_head(param)) or _is_output(param):
             ids[name] = last
-        elif ids[name] and _is_of_stem(param) and not any(map(stages.__contains__, prefixes_of(name))):
+        elif _is_embedding(param) or (_is_position(param) and stages.isdisjoint(prefixes_of(name))):
             ids[name] = 0
     return ids
 
@@ -64,12 +64,15 @@ def _is_output(param: NamedParam) -> bool:
     return any(map(_OUTPUT.fullmatch, modules))
 
 
-def _is_of_stem(param: NamedParam) -> bool:
-    """Whether what is defined behind the first block is of the stem: embeddings and their norm, positions."""
-    *modules, attribute = param.name.split(".")
-    if any(map(is_named_head, modules)):
+def _is_embedding(param: NamedParam) -> bool:
+    """Whether it is of an embedding, or of the norm behind one, as in `layernorm_embedding`."""
+    *modules, _ = param.name.split(".")
+    if any(map(is_named_head, modules)):  # `embed_out`
         return False
-    if is_norm(param):
-        return "emb" in modules[-1].lower()  # `layernorm_embedding`
+    return isinstance(param.owner, nn.Embedding) or (is_norm(param) and "emb" in "".join(modules[-1:]).lower())
+
+
+def _is_position(param: NamedParam) -> bool:
+    """Whether it is a table of positions or a token that a module holds without a layer around it."""
     is_bare = not isinstance(param.owner, nn.Linear) and param.tensor.ndim > 1
-    return isinstance(param.owner, nn.Embedding) or (is_bare and _POSITION.fullmatch(attribute) is not None)
+    return is_bare and _POSITION.fullmatch(param.attribute) is not None

@@ -88,29 +88,31 @@ def _in_row(row: Sequence[Node], name: str, least: int) -> Stack:
     stages: list[Node] = []
     for node in row:
         inside = inner[type(node.module)]
-        new: list[Node] = []
-        if inside:
-            new = inside.get(node.name) or _composite(node)
+        new = (inside[node.name].blocks if node.name in inside else _composite(node)) if inside else []
         if not new and node.weights >= least and not _LAYER.fullmatch(node.attribute):
             new = [node]
         blocks += new
         stages += [node] if new else []
+    if len(stages) == 1:  # it holds all there is
+        only = inner[type(stages[0].module)].get(stages[0].name)
+        stages = only.stages if only else stages
     return Stack(name, blocks, stages)
 
 
-def _inside(nodes: Sequence[Node], least: int) -> dict[str, list[Node]]:
-    """Return the blocks inside each of some modules of one class; nothing where they are blocks themselves."""
+def _inside(nodes: Sequence[Node], least: int) -> dict[str, Stack]:
+    """Return the stack inside each of some modules of one class; nothing where they are blocks themselves."""
     rows = [row for node in nodes if not node.is_container for row in node.rows()]
     longest = max((sum(node.weights >= least for node in row) for row in rows), default=0)
-    found: dict[str, list[Node]] = {}
+    found: dict[str, Stack] = {}
     for node in nodes:
         stacks = _stacks(node, 1 if longest >= _ROW else 0, least)
         if len(stacks) == 1:
-            found[node.name] = stacks[0].blocks
+            found[node.name] = stacks[0]
     size = sum(node.size for node in nodes if node.name in found)
-    inside = sum(block.size for blocks in found.values() for block in blocks)
-    several = any(len(blocks) > 1 for blocks in found.values())
-    is_stage = several and inside > _INSIDE * size and not _are_alike(nodes, list(found.values()))
+    inside = sum(stack.size for stack in found.values())
+    several = any(len(stack.blocks) > 1 for stack in found.values())
+    parts = [stack.blocks for stack in found.values()]
+    is_stage = several and inside > _INSIDE * size and not _are_alike(nodes, parts)
     return found if is_stage else {}
 
 
