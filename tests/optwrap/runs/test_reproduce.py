@@ -52,7 +52,7 @@ def test_a_run_of_a_dirty_tree_is_made_again_from_its_folder_to_the_bit(project,
     lines = called(project, "runs.py", "reproduce", str(first), f"to={tmp_path / 'again'}").splitlines()
     git = [line for line in lines if line.startswith(("git", "cd"))]
     subprocess.run(["bash", "-ec", "\n".join(git)], cwd=project, check=True, capture_output=True)
-    (training,) = (line for line in lines if line.startswith("python train.py"))
+    (training,) = (line for line in lines if "python train.py" in line)
     command = training.replace("python ", f"{sys.executable} ", 1) + " hydra.run.dir=outputs/second"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "again/src"), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, shell=True, cwd=tmp_path / "again", env=environment, check=True, capture_output=True)
