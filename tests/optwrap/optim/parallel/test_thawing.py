@@ -137,5 +137,5 @@ def test_what_is_wrong_is_named(freeze, message, twins):
 
 def test_epochs_need_a_run(twins, batches, loss_of):
     optim_wrapper = build(twins[0], {"0.": {"epochs": 1}})
-    with pytest.raises(ConfigError, match="frozen for 1 epochs, which is an unknown number of updates"):
+    with pytest.raises(ConfigError, match="frozen for 1 epoch, which is an unknown number of updates"):
         optim_wrapper.update_params(loss_of(twins[0], batches[0]))
