@@ -63,6 +63,15 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), object_hook=_with_nan)
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read the JSON object in a file as `read_json` does; empty where there is none, or it is damaged."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _without_nan(item) for name, item in value.items()}

@@ -1,7 +1,11 @@
-"""Whether a text is the import path of code that is there; nothing is imported to tell."""
+"""What can be imported: whether a text is the import path of code that is there, and packages that are extras."""
 
+import importlib
 import importlib.util
 from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
+
+from optwrap.errors import ConfigError
 
 _DATA = frozenset({"csv", "tsv", "txt", "json", "yaml", "yml", "npy", "npz", "pt", "pth", "parquet", "png", "h5"})
 
@@ -26,6 +30,18 @@ def is_import_path(text: str) -> bool:
         # A folder without __init__.py, such as that of all runs: code may lie deep in it.
         spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
     return spec is not None and spec.origin is not None
+
+
+def import_extra(package: str, key: str) -> Any:
+    """Return a package that an extra of its own name installs; `key` is what of the config asks for it.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{key} needs the package {package}: pip install -e '.[{package}]'.") from error
 
 
 def _spec_of(name: str) -> ModuleSpec | None:

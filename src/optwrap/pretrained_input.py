@@ -1,6 +1,5 @@
 """What images a model was pretrained on, for configs: `${optwrap.pretrained_input:NAME,FIELD}`."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from omegaconf import ListConfig
 
 from optwrap.errors import ConfigError, did_you_mean, first_line
 from optwrap.hydra_versions import register_resolver
+from optwrap.import_paths import import_extra
 
 
 def register() -> None:
@@ -30,7 +30,7 @@ def pretrained_input(name: str, field: str) -> int | ListConfig:
 
 
 def _of_timm(name: str) -> dict[str, Any]:
-    timm = _import("timm", f"model.name={name}")
+    timm = import_extra("timm", f"model.name={name}")
     found = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if found is None:
         raise ConfigError(
@@ -42,7 +42,7 @@ def _of_timm(name: str) -> dict[str, Any]:
 
 
 def _of_checkpoint(name: str) -> dict[str, Any]:
-    transformers = _import("transformers", f"model.weights={name}")
+    transformers = import_extra("transformers", f"model.weights={name}")
     try:
         base = transformers.image_processing_base.ImageProcessingMixin
         prepares, _ = base.get_image_processor_dict(name)
@@ -55,10 +55,3 @@ def _of_checkpoint(name: str) -> dict[str, Any]:
     height = size if isinstance(size, int) else size.get("height") or size["shortest_edge"]
     mean, std = list(prepares["image_mean"]), list(prepares["image_std"])
     return {"image_size": height, "channels": len(mean), "mean": mean, "std": std}
-
-
-def _import(package: str, key: str) -> Any:
-    try:  # takes seconds, and is asked of pretrained models alone
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{key}: it is one of {package}: pip install -e '.[{package}]'.") from error

@@ -66,14 +66,12 @@ class Checkpoints:
         """Write a checkpoint and drop the oldest beyond `keep`; return its path.
 
         Raises:
-            ConfigError: the disk is full, or the first of the run is found to be one that no run could read.
+            ConfigError: the disk is full, or as `take_in`.
         """
         path = self.path_of(update, held)
         self.clean()
         save(path, state)
         self.take_in(path)
-        if self.paths() == [path]:
-            check_readable(path)
         return path
 
     def path_of(self, update: int, held: int) -> Path:
@@ -81,9 +79,15 @@ class Checkpoints:
         return self.folder / (f"update_{update:06d}_{held}.pt" if held else f"update_{update:06d}.pt")
 
     def take_in(self, path: Path) -> None:
-        """Make a checkpoint that has been written the newest, and drop the oldest beyond `keep`."""
+        """Make a checkpoint that has been written the newest, and drop the oldest beyond `keep`.
+
+        Raises:
+            ConfigError: the first of the run is found to be one that no run could read.
+        """
         link(path, self.latest)
         self._prune(path)
+        if self.paths() == [path]:
+            check_readable(path)
 
     def clean(self) -> None:
         """Remove what a save that was killed has left."""

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
-from optwrap.checkpoint.files import Checkpoints, check_readable, not_written, save
+from optwrap.checkpoint.files import Checkpoints, not_written, save
 from optwrap.checkpoint.shard_files import Writer
 from optwrap.checkpoint.shard_folders import SHARDS, free_folder, temporary
 from optwrap.checkpoint.shards import cause, planner, take_tensors
@@ -129,7 +129,5 @@ class ShardSaver:
             shutil.rmtree(shards, ignore_errors=True)
             raise
         self._checkpoints.take_in(pending.path)
-        if self._checkpoints.paths() == [pending.path]:
-            check_readable(pending.path)
         if pending.is_best:
             self._checkpoints.mark_best(pending.path)

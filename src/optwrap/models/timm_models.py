@@ -1,12 +1,12 @@
 """timm's models by name, fitted to other channels, classes and image sizes."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from optwrap.errors import ConfigError, did_you_mean, first_line
+from optwrap.import_paths import import_extra
 from optwrap.vision.torchvision_models import check_image_size
 
 DEFAULT = "DEFAULT"
@@ -29,7 +29,7 @@ def timm_model(
         ConfigError: timm is not installed or has no such model, option or weights, or the model takes no images of
             that size.
     """
-    timm = import_timm("model.name")
+    timm = import_extra("timm", f"model.name={name}")
     check_name(timm, name)
     arguments = {"num_classes": num_classes, "in_chans": channels, **_pretrained(timm, name, weights), **options}
     model = _build(timm, name, arguments, image_size)
@@ -38,18 +38,6 @@ def timm_model(
     if image_size is not None:
         check_image_size(model, name, channels, image_size, own_size(timm, name))
     return model
-
-
-def import_timm(key: str) -> Any:
-    """Return the package.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        return importlib.import_module("timm")
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{key}: a model of timm needs timm: pip install -e '.[timm]'.") from error
 
 
 def check_name(timm: Any, name: str) -> None:

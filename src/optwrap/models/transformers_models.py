@@ -1,12 +1,12 @@
 """Models of Hugging Face's transformers, from an architecture's name or from a checkpoint; they return logits."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from optwrap.errors import ConfigError, did_you_mean, first_line
+from optwrap.import_paths import import_extra
 
 _IMAGES = "image-classification"
 _TASKS = {
@@ -42,7 +42,7 @@ def transformers_model(
         )
     if task not in _TASKS:
         raise ConfigError(f"model.task={task}: it is one of {', '.join(_TASKS)}.{did_you_mean(task, _TASKS)}")
-    package = import_transformers()
+    package = import_extra("transformers", "model")
     sizes = {"num_channels": channels, "image_size": image_size} if task == _IMAGES else {}
     classes = {} if task == "causal-lm" else {"num_labels": num_classes}
     own = _config(package, name, weights, {**sizes, **classes}, config or {})
@@ -51,20 +51,6 @@ def transformers_model(
     if task != _IMAGES and own.pad_token_id is not None:
         model.register_forward_pre_hook(_with_mask, with_kwargs=True)
     return model.train()
-
-
-def import_transformers() -> Any:
-    """Return the package.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        return importlib.import_module("transformers")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "model: a model of transformers needs transformers: pip install -e '.[transformers]'."
-        ) from error
 
 
 def _config(

@@ -57,8 +57,11 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
             if param in optimizer.state:
                 state["state"][name] = dict(optimizer.state[param])
             # Less the classes that some optimizers keep there, of which a checkpoint holds none.
-            options = {key: value for key, value in group.items() if not isinstance(value, type)}
-            state["options"][name] = {key: value for key, value in options.items() if key not in NOT_OPTIONS}
+            state["options"][name] = {
+                key: value
+                for key, value in group.items()
+                if key not in NOT_OPTIONS and not isinstance(value, type)
+            }
             state["optimizers"][name] = type(optimizer).__name__
     own = optim_wrapper.state_dict()
     of_optimizer = _keys_of_optimizer(optim_wrapper)

@@ -31,16 +31,6 @@ def differing(recorded: Mapping[str, str], root: Path) -> list[str]:
     return [name for name, value in recorded.items() if _hash(root / name) != value]
 
 
-def fingerprint(recorded: Mapping[str, str]) -> str:
-    """Return one hash of all files, to tell code apart at a glance.
-
-    >>> fingerprint({"a.py": "1"}) == fingerprint({"a.py": "1"}) != fingerprint({"a.py": "2"})
-    True
-    """
-    text = "\n".join(f"{name} {value}" for name, value in sorted(recorded.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
-
-
 @functools.cache
 def _hash(path: Path) -> str:
     try:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optwrap.files import read_json, write_bytes, write_json, write_text
+from optwrap.files import read_mapping, write_bytes, write_json, write_text
 from optwrap.provenance.code import imported_code
 from optwrap.provenance.git import MOST_BYTES, Tree, read_tree
 from optwrap.provenance.packages import installed
@@ -68,14 +68,22 @@ def _git(folder: Path, tree: Tree | None) -> dict[str, Any]:
 
 def read_starts(folder: Path) -> list[dict[str, Any]]:
     """Return what was written of each start of a run; empty where nothing was, or it is damaged."""
-    try:
-        starts = read_json(folder / RECORD)["starts"]
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
-        return []
+    starts = read_mapping(folder / RECORD).get("starts")
     return [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
+
+
+def last_start(folder: Path) -> dict[str, Any]:
+    """Return what was written of the last start of a run; empty where nothing was, or it is damaged."""
+    starts = read_starts(folder)
+    return starts[-1] if starts else {}
+
+
+def files_of(start: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files, with their hashes, that a start of a run had imported."""
+    files = start.get("files")
+    return {str(name): str(value) for name, value in files.items()} if isinstance(files, dict) else {}
 
 
 def recorded_files(folder: Path) -> dict[str, str]:
     """Return the files, with their hashes, that the last start of a run had imported."""
-    files = starts[-1].get("files") if (starts := read_starts(folder)) else None
-    return {str(name): str(value) for name, value in files.items()} if isinstance(files, dict) else {}
+    return files_of(last_start(folder))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optwrap.files import read_json, write_json
+from optwrap.files import read_mapping, write_json
 from optwrap.loggers import CsvLogger
 from optwrap.loggers.trackers import Trackers
 from optwrap.optim import OptimWrapper, format_table, write_csv
@@ -164,11 +164,7 @@ def _send_files(folder: Path, trackers: Trackers) -> None:
 
 
 def _status(folder: Path) -> Any:
-    try:
-        content = read_json(folder / FILES["status"])
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content.get("status") if isinstance(content, dict) else None
+    return read_mapping(folder / FILES["status"]).get("status")
 
 
 def _write_status(folder: Path, plan: Plan, status: str, count: int) -> None:

@@ -4,43 +4,26 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from optwrap.lock import BusyError, locked
 from optwrap.runs.read import Run
 
-FINISHED = "finished"
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What shall go, with its bytes, and why the rest stays."""
-
-    goes: dict[Path, int]
-    stays: dict[Path, str]
-
-    @property
-    def frees(self) -> int:
-        """Bytes of all that shall go."""
-        return sum(self.goes.values())
-
-
-def plan(runs: Sequence[Run], keep: Iterable[Path] = (), best: int = 1) -> Plan:
-    """Choose among runs: finished ones go, less the best of each objective and what `keep` names.
+def removable(runs: Sequence[Run], keep: Iterable[Path] = (), best: int = 1) -> list[Run]:
+    """Return which of the runs may go: finished ones, less the best of each objective and what `keep` names.
 
     What has not finished stays, since it can be gone on with. `best` is how many of the best stay.
     """
-    kept = [path.resolve() for path in keep]
-    stays: dict[Path, str] = {}
-    for run in runs:
-        if any(run.folder.resolve() == path or path in run.folder.resolve().parents for path in kept):
-            stays[run.folder] = "named"
-        elif run.status != FINISHED:
-            stays[run.folder] = run.status
-    stays |= {run.folder: f"among the best {best}" for run in _best(runs, best) if run.folder not in stays}
-    goes = {run.folder: size_of(run.folder) for run in runs if run.folder not in stays}
-    return Plan(goes, stays)
+    kept = {path.resolve() for path in keep}
+    stay = {run.folder for run in _best(runs, best)}
+    return [
+        run
+        for run in runs
+        if run.status == "finished"
+        and run.folder not in stay
+        and kept.isdisjoint([run.folder.resolve(), *run.folder.resolve().parents])
+    ]
 
 
 def remove(folders: Iterable[Path]) -> list[Path]:

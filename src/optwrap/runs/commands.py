@@ -26,7 +26,7 @@ def run(arguments: Sequence[str], project: Path) -> None:
 
 def show_list(arguments: Sequence[str], project: Path) -> None:
     """Print a row a run, the newest first, or JSON."""
-    root, conditions, own = _split(arguments, project, {"sort": "age", "json": "false"})
+    root, conditions, own = _split(arguments, {"sort": "age", "json": "false"})
     runs = listing.ordered(listing.chosen(find_runs(root), conditions), own["sort"])
     if own["json"] == "true":
         print(listing.as_json(runs))
@@ -71,16 +71,19 @@ def show_commands(arguments: Sequence[str], project: Path) -> None:
 
 def clean_up(arguments: Sequence[str], project: Path) -> None:
     """Say which runs would go, or remove them."""
-    root, conditions, own = _split(arguments, project, {"keep": "", "best": "1", "delete": "false"})
+    root, conditions, own = _split(arguments, {"keep": "", "best": "1", "delete": "false"})
     if not own["best"].isdigit():
         raise ConfigError(f"best={own['best']}: it is a number of runs that stay.")
     keep = [Path(each) for each in own["keep"].split(",") if each]
     for path in keep:
         run_in(path)
     everything = find_runs(root)
-    asked = {run.folder for run in listing.chosen(everything, conditions)}
-    plan = clean.plan(everything, keep, int(own["best"]))
-    goes = {folder: size for folder, size in plan.goes.items() if folder in asked}
+    asked = listing.chosen(everything, conditions)
+    goes = {
+        run.folder: clean.size_of(run.folder)
+        for run in clean.removable(everything, keep, int(own["best"]))
+        if run in asked
+    }
     for folder, size in goes.items():
         print(f"{size / 2**20:8.1f} MiB  {folder}")
     what = f"{len(goes)} runs, {sum(goes.values()) / 2**20:.1f} MiB"
@@ -93,7 +96,7 @@ def clean_up(arguments: Sequence[str], project: Path) -> None:
 
 def follow(arguments: Sequence[str], project: Path) -> None:
     """Show what runs now, until Ctrl-C."""
-    root, _, _ = _split(arguments, project, {})
+    root, _, _ = _split(arguments, {})
     watch.watch(root)
 
 
@@ -107,7 +110,7 @@ def _print_rows(rows: Sequence[dict[str, str]]) -> None:
         print("\n".join("\t".join(line) for line in [list(rows[0]), *(list(row.values()) for row in rows)]))
 
 
-def _split(arguments: Sequence[str], project: Path, own: dict[str, str]) -> tuple[Path, list[str], dict[str, str]]:
+def _split(arguments: Sequence[str], own: dict[str, str]) -> tuple[Path, list[str], dict[str, str]]:
     """Return the folder, the conditions and a command's own arguments."""
     values, conditions, folders = dict(own), [], []
     for argument in arguments:

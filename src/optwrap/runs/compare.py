@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from optwrap.config.parser_errors import PARSER_ERRORS, load_bounded
-from optwrap.provenance.record import PACKAGES
+from optwrap.provenance.record import PACKAGES, files_of
 from optwrap.runs.read import Run
 
 Difference = tuple[str, str, str]
@@ -54,12 +54,10 @@ def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _code(run: Run) -> dict[str, Any]:
-    if not run.starts:
+    if not run.start:
         return {}
-    last = run.starts[-1]
-    commit = {"commit": f"{str(last.get('commit'))[:10]}{' with changes' * bool(last.get('dirty'))}"}
-    files = last.get("files")
-    return commit | {f"{name}": value for name, value in (files if isinstance(files, dict) else {}).items()}
+    changes = " with changes" * bool(run.start.get("dirty"))
+    return {"commit": f"{str(run.start.get('commit'))[:10]}{changes}"} | files_of(run.start)
 
 
 def _packages(folder: Path) -> dict[str, str]:
@@ -72,9 +70,8 @@ def _packages(folder: Path) -> dict[str, str]:
 
 
 def _machine(run: Run) -> dict[str, Any]:
-    last = run.starts[-1] if run.starts else {}
     names = ("python", "platform", "host", "device", "cuda", "driver", "threads", "ranks", "data")
-    return {name: last[name] for name in names if name in last}
+    return {name: run.start[name] for name in names if name in run.start}
 
 
 def _results(run: Run) -> dict[str, Any]:

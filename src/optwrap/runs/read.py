@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from optwrap.errors import ConfigError
-from optwrap.files import read_json
+from optwrap.files import read_mapping
 from optwrap.lock import is_locked
 from optwrap.provenance.record import read_starts
+from optwrap.sweep.names import by_key
 from optwrap.sweep.records import RECORD, current, read_result
 
 _OVERRIDES = ".hydra/overrides.yaml"
@@ -33,8 +34,7 @@ class Run:
             typed = yaml.load((self.folder / _OVERRIDES).read_text(encoding="utf-8"), _LOADER)
         except (OSError, ValueError, yaml.YAMLError, RecursionError):
             return {}
-        pairs = (str(each).partition("=") for each in typed) if isinstance(typed, list) else ()
-        return {key.lstrip("+~"): value for key, _, value in pairs if not key.startswith("hydra")}
+        return by_key(typed) if isinstance(typed, list) else {}
 
     @cached_property
     def status(self) -> str:
@@ -79,13 +79,14 @@ class Run:
         """What is known of each of its starts (`provenance.json`)."""
         return read_starts(self.folder)
 
+    @property
+    def start(self) -> dict[str, Any]:
+        """What is known of the last of them; empty where nothing is."""
+        return self.starts[-1] if self.starts else {}
+
     @cached_property
     def _status(self) -> dict[str, Any]:
-        try:
-            content = read_json(self.folder / "status.json")
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_mapping(self.folder / "status.json")
 
 
 def find_runs(root: Path) -> list[Run]:

@@ -22,7 +22,7 @@ def commands(run: Run, repository: Path, place: str) -> list[str]:
     """
     if not run.starts:
         raise ConfigError(f"{run.folder}: it has no provenance.json, so where it comes from is not known.")
-    last, folder = run.starts[-1], run.folder.resolve()
+    last, folder = run.start, run.folder.resolve()
     lines = list(_notes(run.starts))
     if commit := last.get("commit"):
         lines.append(f"git -C {shlex.quote(str(repository))} worktree add --detach {shlex.quote(place)} {commit}")

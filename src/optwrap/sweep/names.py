@@ -1,6 +1,16 @@
 """How settings are written where there is little room."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+
+def by_key(overrides: Iterable[object]) -> dict[str, str]:
+    """Return overrides by key, less those that are Hydra's own.
+
+    >>> by_key(["+seed=1", "hydra.run.dir=x"])
+    {'seed': '1'}
+    """
+    pairs = (str(override).partition("=") for override in overrides)
+    return {key.lstrip("+~"): value for key, _, value in pairs if not key.startswith("hydra")}
 
 
 def short_number(value: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from optwrap.argument_types import fits
-from optwrap.files import new_folder, read_json, write_json
+from optwrap.files import new_folder, read_mapping, write_json
 from optwrap.lock import LOCK, is_locked
 
 RECORD = "record.json"
@@ -73,12 +73,8 @@ class Record:
 
 def read_record(folder: Path) -> Record | None:
     """Return the record in `folder`; None where there is none, or what is there is no record."""
-    try:
-        content = read_json(folder / RECORD)
-    except (OSError, ValueError, RecursionError):
-        return None
-    known = get_type_hints(Record)
-    if not isinstance(content, dict) or not all(fits(content.get(name), known[name]) for name in known):
+    content, known = read_mapping(folder / RECORD), get_type_hints(Record)
+    if not all(fits(content.get(name), known[name]) for name in known):
         return None
     if not all(isinstance(override, str) for override in content["overrides"]):
         return None
@@ -87,11 +83,7 @@ def read_record(folder: Path) -> Record | None:
 
 def read_result(folder: Path) -> dict[str, Any]:
     """Return what the job in `folder` wrote of its results; empty where there are none, or they are damaged."""
-    try:
-        result = read_json(folder / RESULT)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return result if isinstance(result, dict) else {}
+    return read_mapping(folder / RESULT)
 
 
 def write_record(folder: Path, record: Record) -> None:

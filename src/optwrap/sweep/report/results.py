@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from optwrap.config.parser_errors import load_bounded
 from optwrap.errors import ConfigError
 from optwrap.files import write_text
-from optwrap.provenance.record import read_starts
+from optwrap.provenance.record import files_of, last_start
+from optwrap.sweep.names import by_key
 from optwrap.sweep.records import RECORD, Record, current, read_result
 
 RESULTS = "results.csv"
@@ -48,7 +49,12 @@ class Job:
     @cached_property
     def start(self) -> Mapping[str, Any]:
         """What is known of the last start: its time, commit and files; empty where nothing is."""
-        return starts[-1] if (starts := read_starts(self.folder)) else {}
+        return last_start(self.folder)
+
+    @cached_property
+    def files(self) -> Mapping[str, str]:
+        """The files of the project, with their hashes, that it had imported."""
+        return files_of(self.start)
 
     @property
     def commit(self) -> str:
@@ -93,13 +99,10 @@ def of_other_code(jobs: Sequence[Job]) -> dict[Path, list[str]]:
 
     Files that only one of the two had imported are not compared.
     """
-    known = [job for job in jobs if isinstance(job.start.get("files"), dict)]
-    if not known:
-        return {}
-    files = max(known, key=lambda job: str(job.start.get("time"))).start["files"]
+    newest = max(jobs, key=lambda job: (bool(job.files), str(job.start.get("time"))), default=None)
+    files = newest.files if newest else {}
     differ = {
-        job.folder: [name for name, value in job.start["files"].items() if files.get(name, value) != value]
-        for job in known
+        job.folder: [name for name, value in job.files.items() if files.get(name, value) != value] for job in jobs
     }
     return {folder: names for folder, names in differ.items() if names}
 
@@ -130,8 +133,7 @@ def write_results_csv(folder: Path, jobs: Sequence[Job]) -> Path:
 def _read_job(folder: Path) -> Job:
     record = current(folder)
     typed = record.overrides if record else _load(folder / ".hydra" / "overrides.yaml")
-    pairs = (str(override).partition("=") for override in typed)
-    overrides = {key.lstrip("+~"): value for key, _, value in pairs if not key.startswith(("hydra", "sweep."))}
+    overrides = {key: value for key, value in by_key(typed).items() if not key.startswith("sweep.")}
     finished = record is None or record.status == "finished"
     return Job(folder, overrides, record, read_result(folder) if finished else {})
 
