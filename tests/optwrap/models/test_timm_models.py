@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -99,3 +101,11 @@ def test_a_file_that_does_not_fit_is_named(file, said, classes, tmp_path):
 def test_what_timm_does_not_have_is_named(name, arguments, said):
     with pytest.raises(ConfigError, match=said):
         timm_model(name, 3, **arguments)
+
+
+def test_without_the_package_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(
+        ConfigError, match=r"model\.name=resnet18 needs the package timm: pip install -e '\.\[timm\]'"
+    ):
+        timm_model("resnet18", 3)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from optwrap.errors import ConfigError
-from optwrap.vision import ImageDataset, PerSample, RandomShift, image_data
+from optwrap.vision import ImageDataset, PerSample, RandomShift, digits, image_data
 
 
 def _bytes(count: int = 12, channels: int = 1, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -158,3 +158,28 @@ def test_a_shape_that_cannot_be_made_is_an_error_that_names_the_key(options, mes
 def test_an_image_dataset_refuses_what_is_not_bytes_with_labels(images):
     with pytest.raises(ValueError, match="uint8 images"):
         ImageDataset(images, torch.zeros(2), lambda batch: batch)
+
+
+def test_images_are_normalised_by_the_numbers_that_are_given():
+    plain, given = digits(augment=False), digits(augment=False, mean=[0.25], std=[0.5])
+    expected = (plain.train.images[:3] / 255 - 0.25) / 0.5
+    torch.testing.assert_close(given.train.collated([0, 1, 2])[0], expected)
+    torch.testing.assert_close(given.test.collated([0])[0], (plain.test.images[:1] / 255 - 0.25) / 0.5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"mean": [0.5, 0.5]}, r"data\.mean=\[0\.5, 0\.5\]: it is a number for each of data\.channels=1"),
+        ({"std": [0.0]}, r"data\.std=\[0\.0\]: it is a positive number for each"),
+    ],
+)
+def test_numbers_that_fit_no_channels_are_named(numbers, said):
+    with pytest.raises(ConfigError, match=said):
+        digits(**numbers)
+
+
+def test_a_fingerprint_tells_data_apart():
+    first = digits(split_seed=0).fingerprint
+    assert first == digits(split_seed=0, augment=False).fingerprint
+    assert first != digits(split_seed=1).fingerprint
