@@ -36,6 +36,8 @@ sweep.callback  sweep.asked
 sweep.failures
 sweep.progress
 sweep.job  sweep.report
+sweep.search
+sweep.grid
 sweep.names  sweep.records  sweep.identity  sweep.__init__
 config.messages
 config
