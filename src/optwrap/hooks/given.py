@@ -69,7 +69,7 @@ class Run:
         `metric` None is that of the objective; `better` is min, max, or None for what the metric says.
 
         Raises:
-            ConfigError: nothing is evaluated on val, there is no such metric, or nobody says which way it is better.
+            ConfigError: nothing is evaluated on val, there is no such metric, or nobody says which way is better.
         """
         if not self.has_val:
             raise ConfigError(f"hooks.{self.key} follows an evaluation on val, and data.val is missing or empty.")

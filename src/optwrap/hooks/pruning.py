@@ -35,14 +35,14 @@ class Pruning:
         found = find_trial(run.folder, record.overrides) if record else None
         if found is None:
             raise ConfigError(
-                f"hooks.{run.key} compares with the other trials of a search, and this run is none of one. Leave it "
-                f"out (hooks.{run.key}=null), or search: python train.py -m hydra/sweeper=search ..."
+                f"hooks.{run.key} compares with the other trials of a search, and this run is none of one. Leave "
+                f"it out (hooks.{run.key}=null), or search: python train.py -m hydra/sweeper=search ..."
             )
         search, trial, repeat = found
         if len(search.objectives) > 1:
             raise ConfigError(
-                f"hooks.{run.key}: by which of {', '.join(search.objectives)} shall a trial be pruned? With several "
-                "objectives there is no pruning: leave it out."
+                f"hooks.{run.key}: by which of {', '.join(search.objectives)} shall a trial be pruned? With "
+                "several objectives there is no pruning: leave it out."
             )
         self._study = siblings(search, trial, repeat, self._pruner)
         self._trial = self._study.ask()
@@ -73,7 +73,7 @@ class Pruning:
 
 
 def siblings(search: Search, trial: Trial, repeat: int, pruner: Any) -> Any:
-    """Return a study of Optuna's with the trials before `trial`, as that of its repeats has seen them."""
+    """Return a study of Optuna's with the trials before `trial`, as their jobs of the same repeat have gone."""
     optuna = import_extra("optuna", "hooks.pruning")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name="search", direction="minimize", pruner=pruner)

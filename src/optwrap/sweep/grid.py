@@ -7,7 +7,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 
 class Grid(BasicSweeper):
-    """Hydra's own sweeper, which composes all jobs before it begins: here one of each kind of value is composed."""
+    """Hydra's own sweeper, which composes all jobs before it begins; this one, one of each kind of value."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose jobs that between them have each value, of numbers one is enough.

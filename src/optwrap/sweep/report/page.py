@@ -2,14 +2,14 @@
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from optwrap.sweep.names import label
 from optwrap.sweep.report.results import Job
-from optwrap.sweep.report.table import MARK
+from optwrap.sweep.report.table import Table
 
 STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#dde3ea, #39424e); --head: light-dark(#f3f6f9, #1d242c); }
@@ -44,7 +44,7 @@ document.querySelectorAll('th').forEach(heading => heading.onclick = () => {
 
 def page(
     title: str,
-    table: Sequence[Mapping[str, str]],
+    table: Table,
     pictures: Sequence[Path],
     jobs: Sequence[Job],
     folder: Path,
@@ -55,6 +55,7 @@ def page(
     `about` says when it was made and by which command; the page lies in `folder`.
     """
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="note">{escape(about)}</p>' if about else "", _table(table)]
+    parts += [f'<p class="note">{escape(note)}</p>' for note in table.notes]
     parts += [_picture(path) for path in pictures]
     others = [job for job in jobs if job.status != "finished"]
     if others:
@@ -69,13 +70,12 @@ def page(
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
 
 
-def _table(table: Sequence[Mapping[str, str]]) -> str:
-    heads = "".join(f'<th title="click to sort">{escape(name)}</th>' for name in table[0])
+def _table(table: Table) -> str:
+    heads = "".join(f'<th title="click to sort">{escape(name)}</th>' for name in table.rows[0])
     lines = []
-    for row in table:
-        best = any(cell.endswith(f" {MARK}") for cell in row.values())
+    for number, row in enumerate(table.rows):
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row.values())
-        lines.append(f'<tr class="best">{cells}</tr>' if best else f"<tr>{cells}</tr>")
+        lines.append(f'<tr class="best">{cells}</tr>' if number == table.best else f"<tr>{cells}</tr>")
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 

@@ -57,22 +57,30 @@ class Job:
         return files_of(self.start)
 
     @property
+    def pruned(self) -> bool:
+        """Whether a search has ended it early (the hook `Pruning`, under whatever name)."""
+        return any(isinstance(value, Mapping) and bool(value.get("pruned")) for value in self.result.values())
+
+    @property
     def commit(self) -> str:
         """The commit of the code, with a + where there were changes to it."""
         return f"{str(self.start.get('commit') or '')[:10]}{'+' * bool(self.start.get('dirty'))}"
 
     @cached_property
-    def _composed(self) -> "_Composed":
-        return _Composed(self.folder / ".hydra")
+    def _composed(self) -> "Composed":
+        saved = self.folder / ".hydra"
+        chosen = OmegaConf.select(_load(saved / "hydra.yaml"), "hydra.runtime.choices", default=None)
+        return Composed(_load(saved / "config.yaml"), chosen or {})
 
 
-class _Composed:
-    """What Hydra saved of a job's config, looked up by an override's key."""
+class Composed:
+    """A config and the choices of groups that made it, looked up by an override's key."""
 
-    def __init__(self, folder: Path) -> None:
-        self._configs = [_load(folder / "config.yaml"), _choices(_load(folder / "hydra.yaml"))]
+    def __init__(self, config: Any, chosen: Mapping[str, Any]) -> None:
+        self._configs = [config, dict(chosen)]
 
     def get(self, key: str, default: str) -> str:
+        """Return the value of a key, or the option of a group; `default` where there is neither."""
         for config in self._configs:
             value = OmegaConf.select(config, key) if not isinstance(config, dict) else config.get(key)
             if value is not None and not OmegaConf.is_config(value):
@@ -143,10 +151,6 @@ def _load(path: Path) -> Any:
         return load_bounded(path)
     except Exception:  # damaged files raise many kinds, and a report goes on without one of them
         return OmegaConf.create({})
-
-
-def _choices(hydra: Any) -> dict[str, str]:
-    return dict(OmegaConf.select(hydra, "hydra.runtime.choices", default=None) or {})
 
 
 def _as_text(cell: Any) -> Any:

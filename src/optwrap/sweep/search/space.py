@@ -13,7 +13,7 @@ from optwrap.import_paths import import_extra
 
 @dataclass(frozen=True)
 class Space:
-    """Keys with their distributions, in alphabetical order; overrides that all jobs share; those of each repeat."""
+    """Keys with their distributions, in alphabetical order; overrides that all jobs share; each repeat's own."""
 
     distributions: Mapping[str, Any]
     shared: Sequence[str]
@@ -42,8 +42,8 @@ def search_space(overrides: Sequence[Override], repeated: Collection[str]) -> Sp
     varied = {key: each for key, each in last.items() if each.is_sweep_override() and _bare(key) not in repeated}
     if not varied:
         raise ConfigError(
-            "hydra/sweeper=search: nothing is to be chosen. Give a key values or a range: model=small_cnn,small_vit "
-            "or 'optim_wrapper.optimizer.lr=tag(log,interval(1e-4,1))'."
+            "hydra/sweeper=search: nothing is to be chosen. Give a key values or a range: "
+            "model=small_cnn,small_vit or 'optim_wrapper.optimizer.lr=tag(log,interval(1e-4,1))'."
         )
     shared = [each.input_line or "" for each in last.values() if not each.is_sweep_override()]
     return Space({key: _distribution(key, varied[key]) for key in sorted(varied)}, shared, repeats)
@@ -60,7 +60,9 @@ def repeats_of(overrides: Sequence[Override], repeated: Collection[str]) -> list
     for key, each in last.items():
         if _bare(key) in repeated and each.is_sweep_override():
             if not each.is_discrete_sweep():
-                raise ConfigError(f"{each.input_line}: each trial is repeated for it, so it needs a list of values.")
+                raise ConfigError(
+                    f"{each.input_line}: each trial is repeated for it, so it needs a list of values."
+                )
             lists.append([f"{key}={value}" for value in each.sweep_string_iterator()])
     return [list(combination) for combination in itertools.product(*lists)]
 

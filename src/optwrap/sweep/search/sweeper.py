@@ -82,7 +82,9 @@ class SearchSweep(Sweeper):
         check_settings(folder, search.settings)
         OmegaConf.save(self._config, folder / "multirun.yaml")
         study = optuna.create_study(
-            study_name="search", directions=["minimize"] * max(1, len(self._objectives)), sampler=self._build_sampler()
+            study_name="search",
+            directions=["minimize"] * max(1, len(self._objectives)),
+            sampler=self._build_sampler(),
         )
         while len(search.trials) < self._n_trials:
             if (batch := self._make_batch(study, space, search, folder)) is None:
@@ -204,9 +206,11 @@ def mean_losses(trial: Trial) -> list[float]:
 
 def _followed(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the hook `Pruning`, under whatever name, has left of its job."""
-    seen = next((value for name, value in result.items() if name.endswith("/trial")), {})
+    seen: dict[str, Any] = next((value for name, value in result.items() if name.endswith("/trial")), {})
     # A file has no number for NaN.
-    losses = [loss if isinstance(loss, int | float) and math.isfinite(loss) else None for loss in seen.get("losses", ())]
+    losses = [
+        loss if isinstance(loss, int | float) and math.isfinite(loss) else None for loss in seen.get("losses", ())
+    ]
     return {**seen, "losses": losses} if seen else {}
 
 
@@ -223,3 +227,7 @@ def _at_least_one(name: str, count: Any) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ConfigError(f"hydra.sweeper.{name}={count}: it is a whole number of 1 or more.")
     return count
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
