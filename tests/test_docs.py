@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
 WRITTEN_BY_READER = r"spirals|scaled|crops|NAME|conf/local/|lines"  # files that a page tells how to write
 PROGRAMS = {"train", "torchrun", "evaluate", "report", "runs", "benchmarks", "pytest", "pip"}
 PLUGINS = {  # what is installed for an extra alone
-    "hydra/launcher=joblib": "hydra_joblib_launcher",
-    "hydra/launcher=slurm": "hydra_submitit_launcher",
-    "hydra/sweeper=search": "hydra_optuna_sweeper",
+    "hydra/launcher=joblib": "hydra_plugins.hydra_joblib_launcher",
+    "hydra/launcher=slurm": "hydra_plugins.hydra_submitit_launcher",
+    "hydra/sweeper=search": "optuna",
 }
 
 
@@ -77,7 +77,7 @@ def check_train(words, composed):
         return
     for override in args.overrides:
         if override in PLUGINS:
-            pytest.importorskip(f"hydra_plugins.{PLUGINS[override]}")
+            pytest.importorskip(PLUGINS[override])
     parsed = OverridesParser.create().parse_overrides(args.overrides)
     assert args.multirun or not any(each.is_sweep_override() for each in parsed), "a sweep needs -m"
     for point in points(args.overrides):

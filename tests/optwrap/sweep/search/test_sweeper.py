@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -108,6 +109,13 @@ def test_several_objectives_are_read_from_the_results_and_each_has_its_direction
     table = (program.out / "report/table.md").read_text()
     assert "| front |" in table.splitlines()[0]
     assert table.count("| yes |") == 1  # both agree: the most epochs are best
+
+
+def test_without_optuna_the_message_says_what_to_install(program, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    ended = program.sweep(*SEARCH)
+    assert ended.code == 1
+    assert ended.err == "hydra/sweeper=search needs the package optuna: pip install -e '.[optuna]'.\n"
 
 
 @pytest.mark.parametrize(
