@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Any]:
     """Return a new figure of so many inches, and its axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)  # no pyplot: no global state, no display
     return figure, figure.subplots()
 
@@ -21,7 +23,10 @@ def finish(figure: Figure, axis: Any, title: str, png: Path, grid: bool = True) 
     if grid:
         axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(png, dpi=120)
+    figure.canvas.draw()
+    pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]
+    # A third of the size of true colours, and a page holds several pictures.
+    pixels.quantize(200, dither=Image.Dither.NONE).save(png, optimize=True)
 
 
 def plain(text: str, length: int) -> str:

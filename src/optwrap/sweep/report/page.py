@@ -11,6 +11,7 @@ from optwrap.sweep.names import label
 from optwrap.sweep.report.results import Job
 from optwrap.sweep.report.table import Table
 
+MOST_ROWS = 200  # of a table: a page of a thousand jobs stays one that opens at once
 STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#dde3ea, #39424e); --head: light-dark(#f3f6f9, #1d242c); }
 :root { --best: light-dark(#e7f5ec, #173d28); --soft: light-dark(#5b6673, #9aa7b4); }
@@ -54,14 +55,18 @@ def page(
 
     `about` says when it was made and by which command; the page lies in `folder`.
     """
+    table = table.shortened(MOST_ROWS)
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="note">{escape(about)}</p>' if about else "", _table(table)]
     parts += [f'<p class="note">{escape(note)}</p>' for note in table.notes]
     parts += [_picture(path) for path in pictures]
     others = [job for job in jobs if job.status != "finished"]
     if others:
-        parts.append(f"<h2>Not finished: {len(others)}</h2>{_jobs(others, folder)}")
+        parts.append(f"<h2>Not finished: {len(others)}</h2>{_jobs(others, folder)}")  # each, with its error
     if done := [job for job in jobs if job.status == "finished"]:
-        parts.append(f"<h2>Finished: {len(done)}</h2>{_jobs(done, folder)}")
+        rest = f'<p class="note">and {len(done) - MOST_ROWS} more, all in results.csv</p>' * (
+            len(done) > MOST_ROWS
+        )
+        parts.append(f"<h2>Finished: {len(done)}</h2>{_jobs(done[:MOST_ROWS], folder)}{rest}")
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style>"

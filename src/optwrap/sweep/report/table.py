@@ -3,8 +3,9 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -30,11 +31,25 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of equal columns, the number of the row with the best mean, and what is said below them."""
+    """Rows of equal columns, what is said below them, and the rows' numbers from the best mean down.
+
+    `best` is the number of the best row; None where there is one alone, or nobody knows which way is up.
+    """
 
     rows: list[Row]
     best: int | None = None
     notes: list[str] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+
+    def shortened(self, most: int) -> Self:
+        """Return at most so many rows, the best first, with a note on the rest."""
+        if len(self.rows) <= most:
+            return self
+        rest = [number for number in range(len(self.rows)) if number not in set(self.order)]
+        shown = [*self.order, *rest][:most]
+        note = f"the best {most} of {len(self.rows)} settings: all are in table.csv"
+        best = 0 if self.best is not None else None
+        return replace(self, rows=[self.rows[n] for n in shown], best=best, notes=[note, *self.notes], order=[])
 
 
 def make_table(jobs: Sequence[Job], metrics: Sequence[str], baseline: Setting | None = None) -> Table:
@@ -64,10 +79,12 @@ def make_table(jobs: Sequence[Job], metrics: Sequence[str], baseline: Setting | 
             row[marked] += f" {MARK}"
         rows.append(row)
     notes = [said, _note_on_pruned(jobs), note_on_code(jobs, other)]
-    best = compared.index(order[0]) if order and len(compared) > 1 else None
+    numbers = {id(setting): number for number, setting in enumerate(compared)}
+    ranks = [numbers[id(setting)] for setting in order]
+    best = ranks[0] if ranks and len(compared) > 1 else None
     if baseline is not None:
         notes.insert(0, _add_differences(rows, compared, baseline, name))
-    return Table(rows, best, [note for note in notes if note])
+    return Table(rows, best, [note for note in notes if note], ranks)
 
 
 def _runs(setting: Setting, metric: str, other: Mapping[Path, Sequence[str]]) -> str:

@@ -18,6 +18,8 @@ from optwrap.sweep.report.settings import default_metrics, finite, objective, se
 from optwrap.sweep.report.table import Row, Table, make_table, to_csv, to_markdown, to_rich
 from optwrap.sweep.search.trials import Search, read_search
 
+MOST_PRINTED = 40  # settings that a reader of a terminal looks through
+
 
 def make_report(folder: Path, metrics: Sequence[str] | None = None, baseline: Sequence[str] | None = None) -> None:
     """Print the table of the jobs and runs below `folder`; write results.csv and `report/`, and name the files.
@@ -45,7 +47,8 @@ def make_report(folder: Path, metrics: Sequence[str] | None = None, baseline: Se
 
 
 def _show(table: Table) -> None:
-    """Print the table, in Markdown where the output is no terminal."""
+    """Print the table or its best rows, in Markdown where the output is no terminal."""
+    table = table.shortened(MOST_PRINTED)
     if rich.get_console().is_terminal:
         rich.print(to_rich(table))
     else:
