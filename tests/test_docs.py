@@ -112,7 +112,7 @@ def test_evaluate_is_given_a_run_and_overrides_that_compose(words, composed):
 
 @of("report")
 def test_report_is_given_a_folder_and_metrics(words):
-    assert [word.partition("=")[0] for word in words[1:]] in ([], ["metrics"])
+    assert [word.partition("=")[0] for word in words[1:]] in ([], ["metrics"], ["baseline"])
     assert words[0].startswith("outputs/")
 
 

@@ -1,21 +1,64 @@
 """A sweep over every combination, whose first job begins at once however many there are."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins import basic_launcher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+log = logging.getLogger(__name__)
 
 
 class Grid(BasicSweeper):
-    """Hydra's own sweeper, which composes all jobs before it begins; this one, one of each kind of value."""
+    """Hydra's own sweeper, but for what it does with many jobs.
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose jobs that between them have each value, of numbers one is enough.
+    That composes all of them before the first begins; here one of each kind of value is. And what a launcher
+    returns of each job, its config among it, is not kept: jobs that run one after the other are launched so.
+    """
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run every combination.
 
         Raises:
-            HydraException: one of them cannot be composed.
+            HydraException: a job cannot be composed.
         """
-        compose_each_kind(self.hydra_context, self.config, batch)
+        context, config, launcher = self.hydra_context, self.config, self.launcher
+        assert context is not None
+        assert config is not None
+        assert launcher is not None
+        parser = OverridesParser.create(config_loader=context.config_loader)
+        (jobs,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "multirun.yaml")
+        compose_each_kind(context, config, jobs)
+        one_by_one = type(launcher).__name__ == "BasicLauncher"
+        size = 1 if one_by_one else self.max_batch_size or len(jobs)
+        log.info("Sweeping over %d jobs", len(jobs))
+        with without_counts():
+            for first in range(0, len(jobs), size):
+                for returned in launcher.launch(jobs[first : first + size], initial_job_idx=first):
+                    _ = returned.return_value  # raises what has ended the job
+
+
+@contextmanager
+def without_counts() -> Iterator[None]:
+    """Leave out what Hydra's launcher says of how many jobs it launches: here it is called for few at a time."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Launching ")
+
+    said_by = logging.getLogger(basic_launcher.__name__)
+    said_by.addFilter(other)
+    try:
+        yield
+    finally:
+        said_by.removeFilter(other)
 
 
 def compose_each_kind(context: Any, config: Any, batch: Iterable[Sequence[str]]) -> None:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.import_paths import import_extra
 from optwrap.instantiate import build, plain
-from optwrap.sweep.grid import compose_each_kind
+from optwrap.sweep.grid import compose_each_kind, without_counts
 from optwrap.sweep.records import read_record, read_result
 from optwrap.sweep.search.space import Space, search_space
 from optwrap.sweep.search.trials import Search, Trial, check_settings, write_search
@@ -86,10 +86,11 @@ class SearchSweep(Sweeper):
             directions=["minimize"] * max(1, len(self._objectives)),
             sampler=self._build_sampler(),
         )
-        while len(search.trials) < self._n_trials:
-            if (batch := self._make_batch(study, space, search, folder)) is None:
-                return  # the sweep will be gone on with, in this call
-            search.trials.extend(batch)
+        with without_counts():
+            while len(search.trials) < self._n_trials:
+                if (batch := self._make_batch(study, space, search, folder)) is None:
+                    return  # the sweep will be gone on with, in this call
+                search.trials.extend(batch)
         write_search(folder, search)
 
     def _settings(self, space: Space) -> dict[str, Any]:
