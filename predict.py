@@ -4,9 +4,10 @@
                       [weights=evaluated|raw] [out=FILE.csv] [worst=16] [allow=PACKAGE,...] [any override]
 
 A row a sample, in the order of the data, without augmentation: for classification target, prediction, whether it
-is correct, loss and the probability of each class; for another task what its `predict_step` returns. Beside it lies
-a picture of the `worst` samples, which `report.py` shows. They are RUN/predictions/SPLIT.csv and SPLIT_worst.png,
-and replace those of an earlier call; `out` names another file. What else is given overrides the run's own config.
+is correct, loss and the probability of each class; for another task what its `predict_step` returns. Beside it
+lies a picture of the `worst` samples, which `report.py` shows. They are RUN/predictions/SPLIT.csv and
+SPLIT_worst.png, and replace those of an earlier call; `out` names another file. What else is given overrides the
+run's own config.
 """
 
 from pathlib import Path

@@ -83,7 +83,7 @@ class Worst:
         if probability is not None and lines:
             lines[-1] += f" ({probability[row].max().item():.0%})"
         lines += [f"loss {found['loss']:.3g}"] if "loss" in found else []
-        return "\n".join([f"number {number}", *lines])
+        return "\n".join([f"index {number}", *lines])
 
     def _class(self, value: float) -> str:
         return _short(self.rows.class_name(value) if isinstance(value, int) else f"{value:.4g}")
