@@ -20,13 +20,21 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"{missing}. Install what the project needs first: pip install -e .") from missing
 
-OWN = {"run": None, "checkpoint": "last", "weights": "evaluated", "allow": "experiments"}
+OWN = {
+    "run": None,
+    "to": "program",
+    "checkpoint": "last",
+    "weights": "evaluated",
+    "out": "",
+    "tolerance": "1e-4",
+    "allow": "experiments",
+}
 PLAIN = {"device": "cpu", "compile": False, "channels_last": False}
 
 
 def main(arguments: list[str]) -> Any:
     """Write the exported models of the run's checkpoint; print and return what came out."""
-    own, overrides = program.split_arguments(arguments, {**OWN, "to": "program", "out": "", "tolerance": "1e-4"})
+    own, overrides = program.split_arguments(arguments, OWN)
     folder = Path(own["run"])
     cfg = checkpoint.load_trusted_config(folder, overrides, own["allow"].split(","), own)
     for override in overrides:

@@ -19,12 +19,20 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"{missing}. Install what the project needs first: pip install -e .") from missing
 
-OWN = {"run": None, "split": "test", "checkpoint": "last", "weights": "evaluated", "allow": "experiments"}
+OWN = {
+    "run": None,
+    "split": "test",
+    "checkpoint": "last",
+    "weights": "evaluated",
+    "out": "",
+    "worst": "16",
+    "allow": "experiments",
+}
 
 
 def main(arguments: list[str]) -> Any:
     """Write the predictions of the run's checkpoint; print and return what came out."""
-    own, overrides = program.split_arguments(arguments, {**OWN, "out": "", "worst": "16"})
+    own, overrides = program.split_arguments(arguments, OWN)
     folder = Path(own["run"])
     cfg = checkpoint.load_trusted_config(folder, overrides, own["allow"].split(","), own)
     if not own["worst"].isdecimal() or int(own["worst"]) > 100:

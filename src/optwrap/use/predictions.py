@@ -85,5 +85,6 @@ def write_predictions(it: Trained, split: str, path: Path, worst: int) -> Predic
     if hardest.samples:
         hardest.draw(picture)
         done.files.append(picture)
-    write_json(about, {"split": split, **it.facts(), "rows": done.rows, "mean": done.means})
+    facts = {"split": split, **it.facts(), "preprocessing": splits.preprocessing}
+    write_json(about, {**facts, "rows": done.rows, "mean": done.means})
     return done

@@ -17,6 +17,7 @@ from optwrap.files import write_bytes
 from optwrap.use.rows import CLASSES, Columns, Rows
 
 _ACROSS = 4
+_SIDE, _CAPTION, _GAP = 1.8, 0.65, 0.1  # of an image, in inches
 _CALLED = {"target": "is", "prediction": "predicted"}
 
 
@@ -63,16 +64,21 @@ class Worst:
     def draw(self, png: Path) -> None:
         """Draw the samples, the worst first, in at most 256 colours, so that reports stay small."""
         lines = math.ceil(len(self.samples) / _ACROSS)
-        figure = Figure(figsize=(1.9 * _ACROSS, 2.4 * lines), layout="constrained")
+        height = (_SIDE + _CAPTION) * lines
+        figure = Figure(figsize=((_SIDE + _GAP) * _ACROSS, height))
         FigureCanvasAgg(figure)  # no pyplot: no global state, no display
         axes = figure.subplots(lines, _ACROSS, squeeze=False).flatten()
+        figure.subplots_adjust(  # by hand: a layout that is computed takes a second
+            **{"left": 0.01, "right": 0.99, "bottom": 0.05 / height, "top": 1 - (_CAPTION - 0.05) / height},
+            **{"wspace": _GAP / _SIDE, "hspace": _CAPTION / _SIDE},
+        )
         for axis in axes:
             axis.set_axis_off()
         for axis, sample in zip(axes, self.samples, strict=False):
             axis.imshow(_shown(sample.image, self.preprocessing), cmap="gray", vmin=0, vmax=1)
             axis.set_title(sample.caption, fontsize=8)
         drawn, small = io.BytesIO(), io.BytesIO()
-        figure.savefig(drawn, dpi=100)
+        figure.savefig(drawn, dpi=90)
         Image.open(drawn).convert("RGB").quantize(256).save(small, "png", optimize=True)
         write_bytes(png, small.getvalue())
 

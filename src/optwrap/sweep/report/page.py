@@ -28,7 +28,7 @@ p.note { color: var(--soft); }
 
 PREDICTIONS = "predictions"
 """The folder in a run's for what `predict.py` writes."""
-_MOST_BYTES = 500_000  # of pictures of worst samples in one page
+_MOST_BYTES = 450_000  # of pictures of worst samples in one page
 
 # A click on a heading sorts by its column: by number where both cells begin with one, else by text.
 SCRIPT = """

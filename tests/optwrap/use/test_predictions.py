@@ -1,0 +1,122 @@
+"""predict.py: what a run's checkpoint says of each sample, against plain PyTorch."""
+
+import csv
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import predict
+from optwrap import vision
+from optwrap.errors import ConfigError
+from optwrap.sweep.report import make_report
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(rows, name):
+    return torch.tensor([float(row[name]) for row in rows])
+
+
+def normalised(data, split):
+    """The images of a split as the model gets them, by hand."""
+    train = data.train.images.float() / 255
+    return (getattr(data, split).images.float() / 255 - train.mean()) / train.std(correction=0)
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+@torch.no_grad()
+def test_every_sample_is_predicted_once_in_its_order_and_without_augmentation(
+    split, digits_run, digits_model, tmp_path
+):
+    out = tmp_path / "some.csv"
+    predict.main([f"run={digits_run}", f"split={split}", f"out={out}", "batch_size=77", "worst=0"])
+    rows, data = rows_of(out), vision.digits()
+    labels = getattr(data, split).labels
+    logits = digits_model(normalised(data, split))
+    probabilities = torch.stack([column(rows, f"probability_{label}") for label in range(10)], dim=1)
+
+    assert [row["index"] for row in rows] == [str(number) for number in range(len(labels))]
+    assert torch.equal(column(rows, "target").long(), labels)
+    assert torch.equal(column(rows, "prediction").long(), logits.argmax(dim=1))
+    assert torch.equal(column(rows, "correct").bool(), logits.argmax(dim=1) == labels)
+    torch.testing.assert_close(probabilities, logits.softmax(dim=1), rtol=1e-4, atol=1e-5)
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(column(rows, "loss"), losses, rtol=1e-4, atol=1e-5)
+
+
+def test_the_means_are_the_runs_own_results_and_the_files_are_named(digits_run, capsys):
+    done = predict.main([f"run={digits_run}"])
+    result = json.loads((digits_run / "result.json").read_text())
+    assert done.means["correct"] == pytest.approx(result["test/accuracy"])
+    assert done.means["loss"] == pytest.approx(result["test/loss"], rel=1e-5)
+    about = json.loads((digits_run / "predictions" / "test.json").read_text())
+    assert (about["split"], about["rows"], about["checkpoint"], about["updates"]) == ("test", 360, "last", 6)
+    assert about["preprocessing"]["mean"] == pytest.approx([0.3048], abs=1e-3)
+    files = [digits_run / "predictions" / name for name in ("test.csv", "test_worst.png")]
+    assert capsys.readouterr().out.splitlines()[-2:] == list(map(str, files))
+    assert all(file.is_file() for file in files)
+
+
+def test_a_prediction_that_is_stopped_leaves_what_was_there(digits_run, monkeypatch):
+    predict.main([f"run={digits_run}", "split=val"])
+    folder = digits_run / "predictions"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    predict_step, calls = vision.ClassificationTask.predict_step, []
+
+    def stopped(task, batch):
+        calls.append(batch)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict_step(task, batch)
+
+    monkeypatch.setattr(vision.ClassificationTask, "predict_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        predict.main([f"run={digits_run}", "split=val"])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_second_call_replaces_the_files_of_the_first(digits_run, tmp_path):
+    out = tmp_path / "some.csv"
+    predict.main([f"run={digits_run}", f"out={out}", "worst=3"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["some.csv", "some.json", "some_worst.png"]
+    predict.main([f"run={digits_run}", f"out={out}", "worst=0", "split=val"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["some.csv", "some.json"]
+    assert len(rows_of(out)) == 359
+
+
+def test_a_report_shows_the_picture_and_stays_small(digits_run, capsys):
+    predict.main([f"run={digits_run}"])
+    make_report(digits_run.parent)
+    page = digits_run.parent / "report" / "index.html"
+    assert 'href="../run/predictions/test_worst.png"' in page.read_text()
+    assert 'alt="test_worst" src="data:image/png;base64,' in page.read_text()
+    assert page.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("split=tset", r"split=tset: it is train, val or test"),
+        ("checkpoint=bets", r"checkpoint=bets: it is last or best"),
+        ("weights=mean", r"weights=mean: it is evaluated or raw"),
+        ("worts=3", r"worts=3: .*Did you mean 'worst'"),
+        ("worst=-1", r"worst=-1: it is a number"),
+        ("out=there/x.csv", r"there is no folder there"),
+        ("out=x.txt", r"out=x\.txt: name a file, such as x\.csv"),
+    ],
+)
+def test_what_does_not_fit_is_said_by_its_key(argument, said, digits_run):
+    with pytest.raises(ConfigError, match=said):
+        predict.main([f"run={digits_run}", argument])
+
+
+def test_a_folder_without_a_checkpoint_is_named(digits_run, tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text((digits_run / ".hydra" / "config.yaml").read_text())
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt: there is no"):
+        predict.main([f"run={tmp_path}"])
