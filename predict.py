@@ -1,13 +1,14 @@
 """Write what a finished run's checkpoint predicts for each sample.
 
-    python predict.py run=outputs/2026-01-31/12-00-00 [split=test|val|train] [checkpoint=last|best]
-                      [weights=evaluated|raw] [out=FILE.csv] [worst=16] [allow=PACKAGE,...] [any override]
+    python predict.py run=outputs/2026-01-31/12-00-00 [split=test|val|train] [data=FOLDER]
+                      [checkpoint=last|best] [weights=evaluated|raw] [out=FILE.csv] [worst=16]
+                      [allow=PACKAGE,...] [any override]
 
 A row a sample, in the order of the data, without augmentation: for classification target, prediction, whether it
 is correct, loss and the probability of each class; for another task what its `predict_step` returns. Beside it
 lies a picture of the `worst` samples, which `report.py` shows. They are RUN/predictions/SPLIT.csv and
 SPLIT_worst.png, and replace those of an earlier call; `out` names another file. What else is given overrides the
-run's own config.
+run's own config. `data` is a folder of images in files, in place of a split: RUN/predictions/data_FOLDER.csv.
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ except ModuleNotFoundError as missing:
 OWN = {
     "run": None,
     "split": "test",
+    "data": "",
     "checkpoint": "last",
     "weights": "evaluated",
     "out": "",
@@ -38,8 +40,11 @@ def main(arguments: list[str]) -> Any:
     if not own["worst"].isdecimal() or int(own["worst"]) > 100:
         raise ConfigError(f"worst={own['worst']}: it is a number of samples from 0, no picture, to 100.")
     use.check_choice("split", own["split"], ("train", "val", "test"))
-    path = use.predictions_file(folder, own["split"], own["out"])
+    if own["data"] and own["split"] != "test":
+        raise ConfigError(f"split={own['split']} data={own['data']}: give one of them.")
+    path = use.predictions_file(folder, own["split"], own["data"], own["out"])
     with use.trained(folder, cfg, own["checkpoint"], own["weights"]) as it:
+        it = it.of_files(Path(own["data"])) if own["data"] else it
         done = use.write_predictions(it, own["split"], path, int(own["worst"]))
     for name, value in done.means.items():
         print(f"{own['split']}/{name:<12} {value:.4f}")

@@ -38,14 +38,14 @@ class Predicted:
                 self.sums[name] = self.sums.get(name, 0.0) + each.double().sum().item()
 
 
-def predictions_file(folder: Path, split: str, out: str) -> Path:
-    """Return where the predictions go: `out`, or a file of the run in `folder`.
+def predictions_file(folder: Path, split: str, data: str, out: str) -> Path:
+    """Return where predictions go: `out`, or a file of the run in `folder`, named for the split or for `data`.
 
     Raises:
         ConfigError: `out` is no CSV, or its folder is not there.
     """
     if not out:
-        return folder / PREDICTIONS / f"{split}.csv"
+        return folder / PREDICTIONS / (f"data_{Path(data).resolve().name}.csv" if data else f"{split}.csv")
     path = Path(out)
     if path.suffix != ".csv" or path.is_dir():
         raise ConfigError(f"out={out}: name a file, such as {path.with_suffix('')}.csv.")

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from optwrap.run.evaluation import recomputed_batch_norm
 from optwrap.run.loaders import Loaders, load_data
 from optwrap.run.parts import build_model, build_task
 from optwrap.run.setup import set_up
+from optwrap.vision.files import ImageFiles
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,22 @@ class Trained:
     checkpoint: str
     weights: str
     updates: int | None
+    files: Path | None = None
+
+    def of_files(self, folder: Path) -> "Trained":
+        """Return the same with images of a folder in place of test, prepared as those that it was trained on.
+
+        Raises:
+            ConfigError: the run's data does not say how it prepares images; as `ImageFiles`.
+        """
+        numbers = self.data.splits.preprocessing
+        if not isinstance(numbers, Mapping) or not numbers.keys() >= {"mean", "std", "image_size", "channels"}:
+            raise ConfigError(
+                f"data={folder}: the run's data does not say how it prepares images. Let it have an attribute "
+                "preprocessing, a dict of mean, std, image_size and channels."
+            )
+        splits = replace(self.data.splits, test=ImageFiles(folder, numbers), collate_fn=None)
+        return replace(self, data=replace(self.data, splits=splits, _kept={}), files=folder)
 
     def facts(self) -> dict[str, Any]:
         """Return what tells the weights, and what was typed to use them."""
@@ -40,6 +57,7 @@ class Trained:
             "checkpoint": self.checkpoint,
             "weights": self.weights,
             "updates": self.updates,
+            "data": None if self.files is None else str(self.files),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         }
 

@@ -3,9 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import predict
 from optwrap import vision
@@ -120,3 +122,39 @@ def test_a_folder_without_a_checkpoint_is_named(digits_run, tmp_path):
     (tmp_path / ".hydra" / "config.yaml").write_text((digits_run / ".hydra" / "config.yaml").read_text())
     with pytest.raises(ConfigError, match=r"checkpoint\.pt: there is no"):
         predict.main([f"run={tmp_path}"])
+
+
+@torch.no_grad()
+def test_images_in_files_are_predicted_as_those_of_the_data_set(digits_run, digits_model, tmp_path):
+    data, photos = vision.digits(), tmp_path / "photos"
+    (photos / "some").mkdir(parents=True)
+    for row in range(5):  # the last two in colour, twice as large
+        image = Image.fromarray(data.test.images[row, 0].numpy())
+        image = image if row < 3 else image.convert("RGB").resize((16, 16), Image.Resampling.NEAREST)
+        image.save(photos / ("some" if row % 2 else "") / f"{row}.png")
+    (photos / "notes.txt").touch()
+    predict.main([f"run={digits_run}", f"data={photos}", "worst=2"])
+    rows = rows_of(digits_run / "predictions" / "data_photos.csv")
+    assert [row["name"] for row in rows] == ["0.png", "2.png", "4.png", "some/1.png", "some/3.png"]
+    assert "target" not in rows[0]
+    logits = digits_model(normalised(data, "test")[[0, 2, 1]])
+    found = torch.stack([column(rows, f"probability_{label}") for label in range(10)], dim=1)[[0, 1, 3]]
+    torch.testing.assert_close(found, logits.softmax(dim=1), rtol=1e-4, atol=1e-5)
+    about = json.loads((digits_run / "predictions" / "data_photos.json").read_text())
+    assert (about["data"], about["rows"]) == (str(photos), 5)
+
+
+def test_files_that_are_no_images_are_named(digits_run, tmp_path):
+    def refused(said):
+        with pytest.raises(ConfigError, match=said):
+            predict.main([f"run={digits_run}", f"data={tmp_path}"])
+
+    refused("there is no image in it")
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
+    refused(r"cut\.png: this is no image that can be read")
+    Image.fromarray(np.full((8, 8), 40000, dtype=np.uint16)).save(tmp_path / "cut.png")
+    refused(r"cut\.png: its pixels are of type I;16\. Save it with 8 bits")
+    with pytest.raises(ConfigError, match="split=val data=photos: give one of them"):
+        predict.main([f"run={digits_run}", "data=photos", "split=val"])
+    with pytest.raises(ConfigError, match=r"data=photos: there is no such folder"):
+        predict.main([f"run={digits_run}", "data=photos"])
