@@ -48,7 +48,7 @@ class Trained:
                 "preprocessing, a dict of mean, std, image_size and channels."
             )
         splits = replace(self.data.splits, test=ImageFiles(folder, numbers), collate_fn=None)
-        return replace(self, data=replace(self.data, splits=splits, _kept={}), files=folder)
+        return replace(self, data=replace(self.data, splits=splits), files=folder)
 
     def facts(self) -> dict[str, Any]:
         """Return what tells the weights, and what was typed to use them."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,7 +87,7 @@ def _export(made: Exportable, name: str, out: Path, tolerance: float) -> Exporte
             f"to={name}: the exported model differs from the run's by {difference:.3g} of {scale:.3g}: "
             f"more than tolerance={tolerance:g}. It is {out / 'differs' / kind.file}."
         )
-    (out / "differs" / kind.file).unlink(missing_ok=True)
+    _drop_earlier(out / "differs" / kind.file)
     done = Exported(name, out / kind.file, difference, scale)
     _record(made, done, tolerance)
     return done
@@ -110,6 +111,13 @@ def _move(folder: Path, to: Path) -> None:
     to.mkdir(exist_ok=True)
     for path in folder.iterdir():
         os.replace(path, to / path.name)
+
+
+def _drop_earlier(path: Path) -> None:
+    """Remove what differed at an earlier call, and its folder where nothing else is in it."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()
 
 
 def _record(made: Exportable, done: Exported, tolerance: float) -> None:

@@ -169,6 +169,8 @@ def test_what_computes_something_else_is_an_error_and_set_aside(kind, tmp_path):
         write_exports(made_of(tmp_path, kind(4, 3)), ["program"], tmp_path, 1e-4)
     assert (tmp_path / "model.pt2").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["differs", "export.json", "model.pt2"]
+    write_exports(made_of(tmp_path, nn.Linear(4, 3)), ["program"], tmp_path, 1e-4)
+    assert sorted(os.listdir(tmp_path)) == ["export.json", "model.pt2"]
 
 
 class OfTwo(nn.Linear):
