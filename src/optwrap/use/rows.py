@@ -30,7 +30,10 @@ def predict_step(task: Any, batch: Any) -> dict[str, Tensor]:
     found = own(batch) if own else _output(task, batch)
     if not isinstance(found, Mapping) or not found:
         raise ConfigError(f"{_method(task)} returned {type(found).__name__}: it returns columns by name.")
-    columns = {str(name): torch.as_tensor(each).detach().cpu() for name, each in found.items()}
+    try:
+        columns = {str(name): torch.as_tensor(each).detach().cpu() for name, each in found.items()}
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{_method(task)} returned a column that is no tensor ({first_line(error)}).") from error
     shapes = {name: tuple(each.shape) for name, each in columns.items()}
     if (
         any(each.ndim not in (1, 2) for each in columns.values())

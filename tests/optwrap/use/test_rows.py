@@ -51,6 +51,7 @@ def test_without_a_method_it_is_what_the_model_makes_of_the_first_part_of_a_batc
         (task_that_returns(torch.zeros(2)), r"predict_step\(batch\) of SimpleNamespace returned Tensor"),
         (task_that_returns({"a": torch.zeros(2), "b": torch.zeros(3)}), r"'b': \(3,\)"),
         (task_that_returns({"a": torch.tensor(0.0)}), r"'a': \(\)"),
+        (task_that_returns({"a": ["text"]}), r"returned a column that is no tensor"),
         (
             SimpleNamespace(model=nn.Linear(5, 2)),
             r"the model cannot be called.*Give the task a method predict_step",
