@@ -12,7 +12,7 @@ from optwrap.files import replacing, write_json
 from optwrap.run.data.splits import is_stream, length_of
 from optwrap.sweep.report.page import PREDICTIONS
 from optwrap.use.rows import Rows, predict_step
-from optwrap.use.samples import classes_of, inputs_of, names_of
+from optwrap.use.samples import classes_of, inputs_of, names_of, preprocessing_of
 from optwrap.use.trained import Trained
 from optwrap.use.worst import Worst
 
@@ -49,6 +49,8 @@ def predictions_file(folder: Path, split: str, data: str, out: str) -> Path:
     path = Path(out)
     if path.suffix != ".csv" or path.is_dir():
         raise ConfigError(f"out={out}: name a file, such as {path.with_suffix('')}.csv.")
+    if path.parent.resolve() == folder.resolve():  # where metrics.csv is
+        raise ConfigError(f"out={out}: this is the run's own folder. Leave out= out, or name another place.")
     if not path.parent.is_dir():
         raise ConfigError(f"out={out}: there is no folder {path.parent}. Make it first.")
     return path
@@ -67,8 +69,9 @@ def write_predictions(it: Trained, split: str, path: Path, worst: int) -> Predic
     if is_stream(samples) and split == "train" and length_of(samples) is None:
         raise ConfigError("split=train: data.train is a stream that does not say its length. Predict val or test.")
     rows = Rows(classes_of(splits), names_of(samples))
-    hardest, done = Worst(worst, rows, splits.preprocessing), Predicted([path])
-    picture, about = path.with_name(f"{path.stem}_worst.png"), path.with_suffix(".json")
+    numbers = preprocessing_of(splits)
+    hardest, done = Worst(worst, rows, numbers), Predicted([path])
+    picture, about = path.with_name(f"{path.stem}_worst.png"), path.with_name(f"{path.stem}_facts.json")
     if path.parent.name == PREDICTIONS:
         path.parent.mkdir(exist_ok=True)
     it.model.eval()
@@ -85,6 +88,6 @@ def write_predictions(it: Trained, split: str, path: Path, worst: int) -> Predic
     if hardest.samples:
         hardest.draw(picture)
         done.files.append(picture)
-    facts = {"split": split, **it.facts(), "preprocessing": splits.preprocessing}
+    facts = {"split": None if it.files else split, **it.facts(), "preprocessing": numbers}
     write_json(about, {**facts, "rows": done.rows, "mean": done.means})
     return done

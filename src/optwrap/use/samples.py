@@ -1,13 +1,14 @@
 """What data says of its samples beside their values: names, classes, what of a batch a model is called with."""
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Subset
 
-from optwrap.errors import ConfigError
+from optwrap.errors import ConfigError, first_line
 from optwrap.run.data.splits import Splits, is_stream
 
 
@@ -38,6 +39,24 @@ def names_of(samples: Any) -> Callable[[int], str] | None:
         root = getattr(samples, "root", None)
         return lambda row: os.path.relpath(files[row][0], root) if root else files[row][0]
     return None
+
+
+def preprocessing_of(splits: Splits) -> dict[str, Any] | None:
+    """Return the numbers by which inputs are made of samples, where the data says them.
+
+    Raises:
+        ConfigError: they are no plain values.
+    """
+    if not isinstance(splits.preprocessing, Mapping):
+        return None
+    said = dict(splits.preprocessing)
+    try:
+        json.dumps(said)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"data.preprocessing: it is a dict of numbers, texts and lists of them ({first_line(error)})."
+        ) from error
+    return said
 
 
 def classes_of(splits: Splits) -> Sequence[str] | None:

@@ -18,6 +18,7 @@ from optwrap.run.evaluation import recomputed_batch_norm
 from optwrap.run.loaders import Loaders, load_data
 from optwrap.run.parts import build_model, build_task
 from optwrap.run.setup import set_up
+from optwrap.use.samples import preprocessing_of
 from optwrap.vision.files import ImageFiles
 
 
@@ -41,8 +42,8 @@ class Trained:
         Raises:
             ConfigError: the run's data does not say how it prepares images; as `ImageFiles`.
         """
-        numbers = self.data.splits.preprocessing
-        if not isinstance(numbers, Mapping) or not numbers.keys() >= {"mean", "std", "image_size", "channels"}:
+        numbers = preprocessing_of(self.data.splits)
+        if numbers is None or not numbers.keys() >= {"mean", "std", "image_size", "channels"}:
             raise ConfigError(
                 f"data={folder}: the run's data does not say how it prepares images. Let it have an attribute "
                 "preprocessing, a dict of mean, std, image_size and channels."

@@ -54,7 +54,7 @@ class Worst:
             Sample(
                 badness[row].item(),
                 first + row,
-                inputs[row].detach().cpu(),
+                inputs[row].detach().cpu().clone(),  # or it would hold its whole batch
                 self._caption(columns, row, first + row),
             )
             for row in badness.topk(min(self.count, len(badness))).indices.tolist()

@@ -56,7 +56,7 @@ def test_the_means_are_the_runs_own_results_and_the_files_are_named(digits_run, 
     result = json.loads((digits_run / "result.json").read_text())
     assert done.means["correct"] == pytest.approx(result["test/accuracy"])
     assert done.means["loss"] == pytest.approx(result["test/loss"], rel=1e-5)
-    about = json.loads((digits_run / "predictions" / "test.json").read_text())
+    about = json.loads((digits_run / "predictions" / "test_facts.json").read_text())
     assert (about["split"], about["rows"], about["checkpoint"], about["updates"]) == ("test", 360, "last", 6)
     assert about["preprocessing"]["mean"] == pytest.approx([0.3048], abs=1e-3)
     files = [digits_run / "predictions" / name for name in ("test.csv", "test_worst.png")]
@@ -85,9 +85,9 @@ def test_a_prediction_that_is_stopped_leaves_what_was_there(digits_run, monkeypa
 def test_a_second_call_replaces_the_files_of_the_first(digits_run, tmp_path):
     out = tmp_path / "some.csv"
     predict.main([f"run={digits_run}", f"out={out}", "worst=1"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["some.csv", "some.json", "some_worst.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["some.csv", "some_facts.json", "some_worst.png"]
     predict.main([f"run={digits_run}", f"out={out}", "worst=0", "split=val"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["some.csv", "some.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["some.csv", "some_facts.json"]
     assert len(rows_of(out)) == 359
 
 
@@ -110,12 +110,13 @@ def test_a_report_shows_the_picture_and_stays_small(digits_run, capsys):
         ("worts=3", r"worts=3: .*Did you mean 'worst'"),
         ("worst=-1", r"worst=-1: it is a number"),
         ("out=there/x.csv", r"there is no folder there"),
+        ("out=RUN/metrics.csv", r"metrics\.csv: this is the run's own folder"),
         ("out=x.txt", r"out=x\.txt: name a file, such as x\.csv"),
     ],
 )
 def test_what_does_not_fit_is_said_by_its_key(argument, said, digits_run):
     with pytest.raises(ConfigError, match=said):
-        predict.main([f"run={digits_run}", argument])
+        predict.main([f"run={digits_run}", argument.replace("RUN", str(digits_run))])
 
 
 def test_a_folder_without_a_checkpoint_is_named(digits_run, tmp_path):
@@ -141,7 +142,7 @@ def test_images_in_files_are_predicted_as_those_of_the_data_set(digits_run, digi
     logits = digits_model(normalised(data, "test")[[0, 2, 1]])
     found = torch.stack([column(rows, f"probability_{label}") for label in range(10)], dim=1)[[0, 1, 3]]
     torch.testing.assert_close(found, logits.softmax(dim=1), rtol=1e-4, atol=1e-5)
-    about = json.loads((digits_run / "predictions" / "data_photos.json").read_text())
+    about = json.loads((digits_run / "predictions" / "data_photos_facts.json").read_text())
     assert (about["data"], about["rows"]) == (str(photos), 5)
 
 

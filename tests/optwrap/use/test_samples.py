@@ -6,7 +6,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from optwrap.errors import ConfigError
 from optwrap.run.data.splits import find_splits
-from optwrap.use.samples import classes_of, names_of
+from optwrap.use.samples import classes_of, names_of, preprocessing_of
 
 
 class Named(TensorDataset):
@@ -30,6 +30,14 @@ def test_a_sample_has_the_name_that_the_data_set_gives_also_in_a_part_of_it():
     assert names_of(named())(1) == "b.png"
     assert names_of(Subset(Subset(named(), [2, 0]), [1]))(0) == "a.png"
     assert names_of(Folder(torch.zeros(2)))(1) == "dog/2.png"
+
+
+def test_preprocessing_is_of_plain_values():
+    said = {"train": named(), "preprocessing": {"mean": [0.5]}}
+    assert preprocessing_of(find_splits(said)) == {"mean": [0.5]}
+    assert preprocessing_of(find_splits({"train": named()})) is None
+    with pytest.raises(ConfigError, match=r"data\.preprocessing: it is a dict of numbers"):
+        preprocessing_of(find_splits({**said, "preprocessing": {"mean": torch.zeros(3)}}))
 
 
 def test_classes_are_said_by_the_data_or_by_what_is_trained_on():

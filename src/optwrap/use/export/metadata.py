@@ -8,7 +8,7 @@ import torch
 
 from optwrap import __version__
 from optwrap.provenance.record import last_start
-from optwrap.use.samples import classes_of
+from optwrap.use.samples import classes_of, preprocessing_of
 from optwrap.use.trained import Trained
 
 _NUMBERS = ("channels", "image_size", "mean", "std")
@@ -46,9 +46,8 @@ def as_texts(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _preprocessing(it: Trained) -> dict[str, Any] | None:
     """Return what the data says of it, else what its config does."""
-    said = it.data.splits.preprocessing
-    if isinstance(said, Mapping):
-        return dict(said)
+    if said := preprocessing_of(it.data.splits):
+        return said
     found = {name: it.cfg.data.get(name) for name in _NUMBERS}
     plain = {
         name: value if isinstance(value, int | float) else list(value) for name, value in found.items() if value
