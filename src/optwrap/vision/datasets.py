@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from optwrap.errors import ConfigError
 from optwrap.vision.data import ImageData, PerSample, RandomShift, image_data
-from optwrap.vision.download import TorchvisionData, fetch
+from optwrap.vision.download import TorchvisionData, class_names, fetch
 from optwrap.vision.folds import fold_rows
 
 Augment = bool | Callable[[Tensor], Tensor]
@@ -149,6 +149,7 @@ def from_torchvision(
     (images, labels), test = fetch(dataset, Path(root))
     if not 0 < val_size < len(images):
         raise ConfigError(f"data.val_size={val_size} must lie between 1 and {len(images) - 1}.")
+    names = class_names(dataset, Path(root))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(split_seed))
     val, train = order[:val_size], order[val_size:]
     if fold is not None:
@@ -162,4 +163,5 @@ def from_torchvision(
         default_augment=default_augment,
         mean=mean,
         std=std,
+        classes=names if names and len(names) == num_classes else None,
     )

@@ -27,6 +27,10 @@ pre { white-space: pre-wrap; margin: 0; }
 p.note { color: var(--soft); }
 """
 
+PREDICTIONS = "predictions"
+"""The folder in a run's for what `predict.py` writes."""
+_MOST_BYTES = 450_000  # of pictures of worst samples in one page
+
 # A click on a heading sorts by its column: by number where both cells begin with one, else by text.
 SCRIPT = """
 document.querySelectorAll('th').forEach(heading => heading.onclick = () => {
@@ -59,6 +63,7 @@ def page(
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="note">{escape(about)}</p>' if about else "", _table(table)]
     parts += [f'<p class="note">{escape(note)}</p>' for note in table.notes]
     parts += [_picture(path) for path in pictures]
+    parts += _worst(jobs, folder)
     others = [job for job in jobs if job.status != "finished"]
     if others:
         parts.append(f"<h2>Not finished: {len(others)}</h2>{_jobs(others, folder)}")  # each, with its error
@@ -87,6 +92,19 @@ def _table(table: Table) -> str:
 def _picture(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<p><img alt="{escape(path.stem)}" src="data:image/png;base64,{data}"></p>'
+
+
+def _worst(jobs: Sequence[Job], folder: Path) -> list[str]:
+    """Show the pictures of worst samples that `predict.py` has left, those that there is no room for by a link."""
+    parts, room = [], _MOST_BYTES
+    for job in jobs:
+        for path in sorted((job.folder / PREDICTIONS).glob("*_worst.png")):
+            link = f'<a href="{escape(quote(os.path.relpath(path, folder)))}">{escape(path.name)}</a>'
+            parts.append(f"<p>{link} of {escape(job.folder.name)}</p>")
+            if (size := path.stat().st_size) <= room:
+                room -= size
+                parts.append(_picture(path))
+    return ["<h2>Worst samples</h2>", *parts] if parts else []
 
 
 def _jobs(jobs: Sequence[Job], folder: Path) -> str:

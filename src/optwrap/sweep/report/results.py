@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from optwrap.config.parser_errors import load_bounded
 from optwrap.errors import ConfigError
-from optwrap.files import write_text
+from optwrap.files import csv_cell, write_text
 from optwrap.provenance.record import files_of, last_start
 from optwrap.sweep.names import by_key
 from optwrap.sweep.records import RECORD, Record, current, read_result
@@ -133,7 +133,7 @@ def write_results_csv(folder: Path, jobs: Sequence[Job]) -> Path:
         cells = [*(job.value(key) for key in told), *(numbers.get(name) for name in came_out), *run, job.commit]
         code = "other" if job.folder in other else ""
         cells = [job.folder.relative_to(folder), job.status, *("" if c is None else c for c in cells), code]
-        writer.writerow([_as_text(cell) for cell in cells])
+        writer.writerow([csv_cell(cell) for cell in cells])
     write_text(folder / RESULTS, text.getvalue())
     return folder / RESULTS
 
@@ -151,20 +151,6 @@ def _load(path: Path) -> Any:
         return load_bounded(path)
     except Exception:  # damaged files raise many kinds, and a report goes on without one of them
         return OmegaConf.create({})
-
-
-def _as_text(cell: Any) -> Any:
-    """Return what a spreadsheet shows as it is: a text that it would run as a formula gets a quote before it."""
-    text = isinstance(cell, str | Path) and str(cell)
-    return f"'{text}" if text and text[0] in "=+-@\t\r" and not _is_numeric(text) else cell
-
-
-def _is_numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_number(value: Any) -> bool:
