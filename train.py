@@ -17,7 +17,7 @@ def main(cfg: Any) -> float:
     model = run.build_model(cfg, process)
     run.init_weights(model, cfg)
     model = run.parallelise(model, cfg, process)
-    task = run.build_task(cfg, model, process)
+    task = run.build_task(cfg, model, process, data)
     optim_wrapper = run.build_optim_wrapper(cfg, model)
     course = run.set_course(cfg, process, data, model, optim_wrapper, task)
     if course.finished is not None:

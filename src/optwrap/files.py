@@ -14,6 +14,9 @@ from typing import Any, BinaryIO
 _TEMPORARY = re.compile(r".+\.\d+\.tmp")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+REFERENCES = "references.json"
+"""What a task leaves in a run's folder of lines to compare its metrics with: metric -> name -> value."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Write as `write_bytes` does, in UTF-8; line ends stay as they are."""

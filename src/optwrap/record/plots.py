@@ -4,10 +4,13 @@ import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from optwrap.files import REFERENCES, read_mapping
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -28,6 +31,7 @@ def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]
     """Draw loss, accuracy and other metrics, and the learning rate against updates, from one metrics.csv.
 
     Columns and splits that are missing, empty cells and NaN are left out; a panel without a number is not drawn.
+    What `references.json` beside it has of a metric is drawn as lines.
     """
     with open(metrics_csv, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -36,13 +40,22 @@ def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]
     figure = Figure(figsize=(4.2 * columns, 3.4 * lines), layout="constrained")
     FigureCanvasAgg(figure)  # no pyplot: no global state, no display
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
+    references = read_mapping(Path(metrics_csv).with_name(REFERENCES))
     for axis, name in zip(axes, panels, strict=False):
         _draw(axis, rows, name)
+        _draw_references(axis, references.get(name) or {})
     for axis in axes[max(1, len(panels)) :]:
         axis.set_visible(False)
     if not panels:
         axes[0].set_title("no numbers yet", loc="left")
     figure.savefig(png, dpi=130)
+
+
+def _draw_references(axis: Any, lines: Mapping[str, Any]) -> None:
+    for number, (name, value) in enumerate(lines.items()):
+        axis.axhline(value, color="#66707a", linestyle=("--", ":", "-.")[number % 3], linewidth=1)
+        axis.annotate(f"{name} {value:.4g}", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                      fontsize=8, color="#66707a")  # fmt: skip
 
 
 def _panel_names(rows: Rows) -> list[str]:

@@ -9,9 +9,10 @@ from torch import nn
 from optwrap import optim
 from optwrap.checkpoint import init_from as checkpoint
 from optwrap.checkpoint.files import Checkpoints
-from optwrap.instantiate import build
+from optwrap.instantiate import argument_names, build, locate
 from optwrap.optim import OptimWrapper, OptimWrapperDict
 from optwrap.program.folder import run_folder
+from optwrap.run.loaders import Loaders
 from optwrap.run.setup import Process
 from optwrap.run.threads import set_threads
 
@@ -41,9 +42,14 @@ def init_weights(model: nn.Module, cfg: DictConfig) -> None:
         checkpoint.init_weights(model, cfg.init_from)
 
 
-def build_task(cfg: DictConfig, model: nn.Module, process: Process) -> Any:
-    """Build `cfg.task` around the model, its metrics on the device."""
-    task = build(cfg.task, "task", model=model)
+def build_task(cfg: DictConfig, model: nn.Module, process: Process, data: Loaders) -> Any:
+    """Build `cfg.task` around the model, its metrics on the device.
+
+    What the data has `for_task`, such as a vocabulary, it gets where it has arguments of these names.
+    """
+    given = data.splits.for_task or {}
+    taken = argument_names(locate(cfg.task._target_, "task")) if given else None
+    task = build(cfg.task, "task", model=model, **{name: given[name] for name in given if name in (taken or ())})
     task.metrics.to(process.device)
     return task
 

@@ -79,7 +79,8 @@ def trained(folder: Path, cfg: Any, checkpoint: str = "last", weights: str = "ev
     path, state = Checkpoints.of_run(folder).find(checkpoint, process.device)
     load_model(model, state, path)
     recompute = weights == "evaluated" and load_evaluated(model, state)
-    task, data = build_task(cfg, model, process), load_data(cfg, process)
+    data = load_data(cfg, process)
+    task = build_task(cfg, model, process, data)
     with data, recomputed_batch_norm(task, data) if recompute else nullcontext():
         yield Trained(folder, cfg, model, task, data, checkpoint, weights, _updates(state))
 

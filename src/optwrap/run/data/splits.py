@@ -11,7 +11,8 @@ from optwrap.errors import ConfigError, did_you_mean
 
 EVALUATED = ("val", "test")
 _SPLITS = ("train", *EVALUATED)
-_COLLATE, _FINGERPRINT, _CLASSES, _PREPROCESSING = "collate_fn", "fingerprint", "classes", "preprocessing"
+_COLLATE, _FINGERPRINT = "collate_fn", "fingerprint"
+_FACTS = ("classes", "preprocessing", "for_task")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Splits:
 
     `collate_fn` makes a batch of a list of samples; one that a data set has itself comes before it.
     `fingerprint()` tells the data from any other, `classes` are the names of its classes, `preprocessing` the
-    numbers by which inputs are made of samples; None where nobody says.
+    numbers by which inputs are made of samples, `for_task` what a task gets that has arguments of these names;
+    None where nobody says.
     """
 
     train: Any
@@ -30,6 +32,7 @@ class Splits:
     fingerprint: Callable[[], Any] = field(default=lambda: None)
     classes: Sequence[str] | None = None
     preprocessing: Mapping[str, Any] | None = None
+    for_task: Mapping[str, Any] | None = None
 
     def evaluated(self, split: str) -> Any:
         """Return the samples of a split as they are evaluated: those of train without augmentation, if it can.
@@ -57,7 +60,7 @@ def find_splits(data: Any) -> Splits:
         return data
     given = data if isinstance(data, Mapping) else _attributes(data)
     for name in given:
-        if name not in (*_SPLITS, _COLLATE, _FINGERPRINT, _CLASSES, _PREPROCESSING):
+        if name not in (*_SPLITS, _COLLATE, _FINGERPRINT, *_FACTS):
             raise ConfigError(
                 f"data.{name}: the splits of data are train, val and test.{did_you_mean(str(name), _SPLITS)} "
                 "Name it so, or leave it out."
@@ -72,7 +75,7 @@ def find_splits(data: Any) -> Splits:
         raise ConfigError(f"data.train is {'empty' if empty else 'missing'}: there is nothing to train on.")
     # Asked for once, by a run that records it: it may read all samples.
     fingerprint = partial(_entry, data, _FINGERPRINT)
-    facts = {name: _entry(data, name) or attribute_of(found["train"], name) for name in (_CLASSES, _PREPROCESSING)}
+    facts = {name: _entry(data, name) or attribute_of(found["train"], name) for name in _FACTS}
     return Splits(**found, collate_fn=given.get(_COLLATE), fingerprint=fingerprint, **facts)
 
 
