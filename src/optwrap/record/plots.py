@@ -54,8 +54,8 @@ def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]
 def _draw_references(axis: Any, lines: Mapping[str, Any]) -> None:
     for number, (name, value) in enumerate(lines.items()):
         axis.axhline(value, color="#66707a", linestyle=("--", ":", "-.")[number % 3], linewidth=1)
-        axis.annotate(f"{name} {value:.4g}", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                      fontsize=8, color="#66707a")  # fmt: skip
+        place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axis.annotate(f"{name} {value:.4g}", fontsize=8, color="#66707a", **place)
 
 
 def _panel_names(rows: Rows) -> list[str]:

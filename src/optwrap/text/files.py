@@ -8,7 +8,10 @@ from pathlib import Path
 from optwrap.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
-_NO_SOURCES = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
+# Tests, what was installed, and prose and configuration that tools have written.
+_NO_SOURCES = frozenset(
+    {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "pydoc_data"}
+)
 
 
 def stdlib_files() -> dict[str, Path]:
