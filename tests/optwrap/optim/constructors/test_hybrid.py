@@ -20,7 +20,7 @@ class Small(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(5, 4)
         self.hidden1, self.norm, self.hidden2 = nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4)
-        self.head = nn.Linear(4, 3)
+        self.head = nn.Linear(4, 4)
 
     def forward(self, tokens):
         return self.head(self.hidden2(self.norm(self.hidden1(self.embedding(tokens)))))
