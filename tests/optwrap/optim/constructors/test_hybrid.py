@@ -8,7 +8,7 @@ from torch.optim import AdamW, Muon
 
 from optwrap.errors import ConfigError
 from optwrap.optim import HybridOptimizer, OptimWrapper, build_optim_wrapper, build_schedule
-from optwrap.optim.constructors.hybrid import hidden_matrices
+from optwrap.optim.assignment.hidden.matrices import hidden_matrices
 
 HYBRID = "optwrap.optim.HybridOptimWrapperConstructor"
 MUON = {"_target_": "torch.optim.Muon", "lr": 0.02, "weight_decay": 0.1}
@@ -61,7 +61,7 @@ class TokenModel(nn.Module):
 
 
 def test_bare_parameters_gains_and_a_tied_head_are_no_hidden_matrices():
-    assert {param.name for param in hidden_matrices(TokenModel())} == {
+    assert {each.param.name for each in hidden_matrices(TokenModel())} == {
         "hidden.weight",
         "normed.parametrizations.weight.original1",
         "attention.in_proj_weight",
@@ -75,9 +75,9 @@ def test_a_tied_weight_is_the_embeddings_whichever_is_defined_first(first):
     layers = {"embedding": nn.Embedding(5, 4), "head": nn.Linear(4, 5)}
     model = nn.ModuleDict({first: layers[first], "hidden": nn.Linear(4, 4), second: layers[second]})
     model["head"].weight = model["embedding"].weight
-    assert [param.name for param in hidden_matrices(model)] == ["hidden.weight"]
-    assert [param.name for param in hidden_matrices(model, ["head"])] == ["hidden.weight"]
-    assert [param.name for param in hidden_matrices(model, ["hidden", "embedding"])] == []
+    assert [each.param.name for each in hidden_matrices(model)] == ["hidden.weight"]
+    assert [each.param.name for each in hidden_matrices(model, ["head"])] == ["hidden.weight"]
+    assert [each.param.name for each in hidden_matrices(model, ["hidden", "embedding"])] == []
 
 
 def test_a_head_that_is_defined_first_leaves_the_last_matrix_of_the_body_to_muon():
