@@ -90,7 +90,9 @@ def evaluated_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     for prefix, part in parts.items():
         averaging = part["rest"].get("averaging", {})
         weights = {**part["rest"].get("evaluated", {}), **(averaging.get("averages") or {})}
-        found |= {f"{prefix}{name}": each for name, each in weights.items()} | averaging.get("buffers", {})
+        # A wrapper of a parameter alone has no name behind its own.
+        found |= {f"{prefix}{name}".removesuffix("."): each for name, each in weights.items()}
+        found |= averaging.get("buffers", {})
     return found
 
 
