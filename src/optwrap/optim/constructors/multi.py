@@ -33,8 +33,8 @@ class MultiOptimWrapperConstructor:
     names inside the submodule) and constructor.
 
     Raises:
-        ConfigError: a name is neither submodule nor parameter; a trainable parameter is in two of them, or in none;
-            a setting of a single wrapper stands beside them.
+        ConfigError: a name is neither submodule nor parameter; a trainable parameter is in two of them, or in
+            none; a setting of a single wrapper stands beside them.
     """
 
     def __init__(

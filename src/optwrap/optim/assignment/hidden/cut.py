@@ -8,6 +8,8 @@ from torch import Tensor
 
 from optwrap.optim.assignment.params import NamedParam
 
+LEAST = 4  # rows and columns of a matrix: one of fewer is rather a few vectors, as a convolution of RGB images is
+
 
 @dataclass(frozen=True)
 class Cut:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from optwrap.errors import ConfigError, did_you_mean
-from optwrap.optim.assignment.hidden.cut import Cut, Hidden, shapes
+from optwrap.optim.assignment.hidden.cut import LEAST, Cut, Hidden, shapes
 
 KEY = "optim_wrapper.split_fused"
 
@@ -39,7 +39,8 @@ def cut_fused(found: Sequence[Hidden], split_fused: Any) -> list[Hidden]:
     names = [each.param.name for each in found]
     for part in asked:
         if not any(part in name for name in names):
-            raise ConfigError(f"{KEY}: {part!r} matches no hidden matrix.{did_you_mean(part, names)}")
+            near = did_you_mean(part, {piece for name in names for piece in name.split(".")})
+            raise ConfigError(f"{KEY}: {part!r} matches no hidden matrix.{near} Remove it, or correct it.")
     return [_cut_asked(each, asked) for each in found]
 
 
@@ -53,7 +54,7 @@ def _cut_known(each: Hidden) -> Hidden:
     parts = each.param.name.removesuffix(".weight").split(".")
     count = next((count for known, count in _KNOWN.items() if known.fullmatch(parts[-1])), 0)
     sizes = _sizes(each, count) if count else None
-    return replace(each, cut=_with(each, sizes)) if sizes and min(sizes) >= 4 else each
+    return replace(each, cut=_with(each, sizes)) if sizes and min(sizes) >= LEAST else each
 
 
 def _cut_asked(each: Hidden, asked: Mapping[str, Any]) -> Hidden:
@@ -72,10 +73,16 @@ def _cut_asked(each: Hidden, asked: Mapping[str, Any]) -> Hidden:
     else:
         sizes = _sizes(each, 3 if told is None else told)
     length = _length(each)
-    if sizes is None or sum(sizes) != length or min(sizes) < 1:
+    if sizes is None or sum(sizes) != length:
+        parts = told if sizes is not None else f"{told or 3} equal parts"
         raise ConfigError(
-            f"{KEY}: {part!r} matches {name!r}, whose {length} rows are not {told or 'three equal parts'}. Give "
-            f"their sizes: {KEY}={{{part}: [...]}}."
+            f"{KEY}: {part!r} matches {name!r}, whose {length} rows are not {parts}. Give their sizes: "
+            f"{KEY}={{{part}: [...]}}."
+        )
+    if min(sizes) < LEAST:
+        raise ConfigError(
+            f"{KEY}: {part!r} matches {name!r}, of which parts of under {LEAST} rows are no matrices. Leave it "
+            "whole."
         )
     return replace(each, cut=_with(each, sizes))
 

@@ -9,12 +9,10 @@ from torch.nn.modules.conv import _ConvNd
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.assignment.head import embedding_weights, head_layers
-from optwrap.optim.assignment.hidden.cut import Cut, Hidden
+from optwrap.optim.assignment.hidden.cut import LEAST, Cut, Hidden
 from optwrap.optim.assignment.hidden.fused import cut_fused
 from optwrap.optim.assignment.kinds import is_norm
 from optwrap.optim.assignment.params import NamedParam, walk
-
-LEAST = 4  # rows and columns of a matrix: one of fewer is rather a few vectors, as a convolution of RGB images is
 
 _EXPERTS = re.compile(r".*expert.*", re.IGNORECASE)
 _ROUTER = re.compile(r".*router.*", re.IGNORECASE)
