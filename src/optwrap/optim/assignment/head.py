@@ -72,7 +72,7 @@ def head_layers(model: nn.Module) -> list[Layer]:
 
 
 def _candidates(model: nn.Module) -> Layers:
-    layers = layers_outside_blocks(model)
+    layers = layers_outside_blocks(model, _HEAD.fullmatch)
     return {name: each for name, each in layers.items() if not any(map(_NO_HEAD.fullmatch, name.split(".")))}
 
 
@@ -96,7 +96,13 @@ def _last(layers: Layers, modules: Mapping[str, nn.Module]) -> Layers:
         last = {name: each for name, each in last.items() if not any(map(_INSIDE.fullmatch, name.split(".")))}
     if not free and last:
         raise _unclear(last)
-    return free
+    # What convolutions give is flattened for the linear layers beside them.
+    linear = {name.rpartition(".")[0] for name, each in free.items() if isinstance(each, nn.Linear)}
+    return {
+        name: each
+        for name, each in free.items()
+        if isinstance(each, nn.Linear) or name.rpartition(".")[0] not in linear
+    }
 
 
 def _unnamed(layers: Layers, modules: Mapping[str, nn.Module]) -> Layers:

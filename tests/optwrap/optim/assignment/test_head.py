@@ -94,7 +94,7 @@ def test_there_may_be_several_heads():
     model = nn.ModuleDict({"class_labels_classifier": nn.Linear(4, 4), "bbox_predictor": box})
     assert names_of(model) == ["class_labels_classifier", "bbox_predictor.2"]
     aux = nn.ModuleDict({"conv": nn.Conv2d(8, 4, 1), "fc1": nn.Linear(16, 9), "fc2": nn.Linear(9, 5)})
-    assert names_of(nn.ModuleDict({"fc": nn.Linear(4, 5), "aux1": aux})) == ["fc", "aux1.fc2"]
+    assert names_of(nn.ModuleDict({"fc": nn.Linear(4, 5), "aux1": aux})) == ["aux1.fc2", "fc"]
 
 
 def test_a_convolution_may_be_the_head():

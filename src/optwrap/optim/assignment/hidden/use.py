@@ -1,7 +1,8 @@
 """Which layers are used last, as far as containers and sizes tell."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -14,10 +15,14 @@ Layer = nn.Linear | _ConvNd
 Layers = dict[str, Layer]
 
 
-def layers_outside_blocks(model: nn.Module) -> Layers:
-    """Return linear layers and convolutions by name, less those in blocks and in attention; each once."""
+def layers_outside_blocks(model: nn.Module, is_head: Callable[[str], Any]) -> Layers:
+    """Return linear layers and convolutions by name, less those in blocks and in attention; each once.
+
+    `is_head` tells of a component of a name whether a head is called so: it is no block.
+    """
     modules = submodules(model)
-    blocks = {block.name for stack in find_stacks(tree_of(model)) for block in stack.blocks if block.weights > 1}
+    found_blocks = [block for stack in find_stacks(tree_of(model)) for block in stack.blocks]
+    blocks = {block.name for block in found_blocks if block.weights > 1 and not is_head(block.attribute)}
     found: dict[int, str] = {}
     inside: set[str] = set()
     for name, module in modules.items():
