@@ -122,13 +122,17 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         cfg = dict(optim_wrapper_cfg)
         hidden = cfg.pop("hidden_optimizer", None)
         self.head: Sequence[str] = cfg.pop("head", None) or ()
-        self.hidden_convolutions = bool(cfg.pop("hidden_convolutions", True))
+        self.hidden_convolutions = cfg.pop("hidden_convolutions", True)
         self.split_fused = cfg.pop("split_fused", None)
         super().__init__(cfg, paramwise_cfg)
         if hidden in (None, "???"):
             raise ConfigError(
                 "optim_wrapper.hidden_optimizer is not set: name the optimizer of hidden matrices, such as "
                 "{_target_: torch.optim.Muon, lr: 0.02}."
+            )
+        if not isinstance(self.hidden_convolutions, bool):
+            raise ConfigError(
+                f"optim_wrapper.hidden_convolutions={self.hidden_convolutions!r}: it is true or false."
             )
         self.optimizer_cfgs = {
             "hidden": plain(hidden, "optim_wrapper.hidden_optimizer"),

@@ -39,7 +39,7 @@ def cut_fused(found: Sequence[Hidden], split_fused: Any) -> list[Hidden]:
     names = [each.param.name for each in found]
     for part in asked:
         if not any(part in name for name in names):
-            near = did_you_mean(part, {piece for name in names for piece in name.split(".")})
+            near = did_you_mean(part, sorted({piece for name in names for piece in name.split(".")}))
             raise ConfigError(f"{KEY}: {part!r} matches no hidden matrix.{near} Remove it, or correct it.")
     return [_cut_asked(each, asked) for each in found]
 
