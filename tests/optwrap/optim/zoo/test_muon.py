@@ -9,7 +9,8 @@ from tests.optwrap.optim.zoo import exceptions
 
 pytestmark = pytest.mark.slow
 
-SHARES = {"timm": (0.9, 0.3), "torchvision": (0.9, 0.3), "transformers": (0.7, 0.15)}  # median and least
+# The median of the shares, and the least; BLOOM has few layers beside a large vocabulary.
+SHARES = {"timm": (0.95, 0.3), "torchvision": (0.9, 0.2), "transformers": (0.9, 0.005)}
 
 
 def check(package, outcomes, at_least):
