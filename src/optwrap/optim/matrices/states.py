@@ -12,6 +12,17 @@ from optwrap.optim.assignment.hidden.cut import Cut
 _OF_ONE = re.compile(r"(.+)\.(\d+)")  # `step.3`: of the fourth matrix
 
 
+def _numbered(name: Any, number: int) -> Any:
+    return f"{name}.{number}" if isinstance(name, str) else (name, number)
+
+
+def _of_one(name: Any, count: int) -> tuple[Any, int] | None:
+    """Return what `_numbered` was given."""
+    match = _OF_ONE.fullmatch(name) if isinstance(name, str) else None
+    found = (match[1], int(match[2])) if match else name
+    return found if isinstance(found, tuple) and found[1] < count else None
+
+
 def split_state(own: Mapping[str, Any], cut: Cut, shape: torch.Size, count: int) -> list[dict[str, Any]]:
     """Return the state of each matrix of a parameter of that shape; what has the same shape is cut alike.
 
@@ -19,11 +30,10 @@ def split_state(own: Mapping[str, Any], cut: Cut, shape: torch.Size, count: int)
     """
     states: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, value in own.items():
-        numbered = _OF_ONE.fullmatch(name)
         if isinstance(value, Tensor) and value.shape == shape:
             values = cut(value)
-        elif numbered and int(numbered[2]) < count:
-            states[int(numbered[2])][numbered[1]] = value
+        elif count > 1 and (numbered := _of_one(name, count)):
+            states[numbered[1]][numbered[0]] = value
             continue
         else:
             shared = count > 1 and isinstance(value, Tensor)
@@ -45,7 +55,7 @@ def join_states(states: Sequence[dict[str, Any]], cut: Cut, shape: torch.Size) -
         elif len(states) == 1:
             whole[name] = values[0]
         else:
-            whole |= {f"{name}.{i}": state[name] for i, state in enumerate(states) if name in state}
+            whole |= {_numbered(name, i): state[name] for i, state in enumerate(states) if name in state}
     return whole
 
 
