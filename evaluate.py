@@ -9,13 +9,11 @@ of this project and of the libraries that models and data come from; `allow` add
 example, `device=cpu`, `batch_size=500` or `data.root=/where/the/data/is`.
 """
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 try:
-    from optwrap import checkpoint, program, run
-    from optwrap.errors import ConfigError
+    from optwrap import checkpoint, program, run, use
 except ModuleNotFoundError as missing:
     raise SystemExit(f"{missing}. Install what the project needs first: pip install -e .") from missing
 
@@ -27,7 +25,7 @@ def main(arguments: list[str]) -> dict[str, float]:
         {"run": None, "split": "test", "checkpoint": "last", "weights": "evaluated", "allow": "experiments"},
     )
     folder = Path(own["run"])
-    cfg = checkpoint.load_trusted_config(folder, overrides, own["allow"].split(","))
+    cfg = checkpoint.load_trusted_config(folder, overrides, own["allow"].split(","), own)
     metrics = evaluate_run(folder, cfg, own["split"], own["checkpoint"], own["weights"])
     for name, value in metrics.items():
         print(f"{own['split']}/{name:<12} {value:.4f}")
@@ -38,20 +36,9 @@ def evaluate_run(
     folder: Path, cfg: Any, split: str, which: str = "last", weights: str = "evaluated"
 ) -> dict[str, float]:
     """Build what `cfg` names, load the weights of `folder` and evaluate them."""
-    if split not in ("val", "test"):
-        raise ConfigError(f"split={split}: it is val or test.")
-    if which not in ("last", "best"):
-        raise ConfigError(f"checkpoint={which}: it is last or best.")
-    if weights not in ("evaluated", "raw"):
-        raise ConfigError(f"weights={weights}: it is evaluated or raw.")
-    process = run.set_up(cfg)
-    model = run.build_model(cfg, process)
-    path, state = checkpoint.Checkpoints.of_run(folder).find(which, process.device)
-    checkpoint.load_model(model, state, path)
-    recompute = weights == "evaluated" and checkpoint.load_evaluated(model, state)
-    task, data = run.build_task(cfg, model, process), run.load_data(cfg, process)
-    with run.recomputed_batch_norm(task, data) if recompute else nullcontext():
-        return run.evaluate(task, data.evaluation(split))
+    use.check_choice("split", split, ("val", "test"))
+    with use.trained(folder, cfg, which, weights) as it:
+        return run.evaluate(it.task, it.data.evaluation(split))
 
 
 if __name__ == "__main__":

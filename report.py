@@ -1,10 +1,11 @@
 """Compare the finished runs in a folder, such as a sweep's.
 
-    python report.py DIR [metrics=val/accuracy,test/loss,seconds]
+    python report.py DIR [metrics=val/accuracy,test/loss,seconds] [baseline=lr=0.1,model=small_cnn]
 
-Prints a table (Markdown where the output is no terminal): a row a setting, mean ± standard deviation over seeds,
-the best one marked. Writes DIR/results.csv, a row a job, and DIR/report/: the table as CSV and Markdown, pictures,
-and index.html with all of it.
+Prints a table (Markdown where the output is no terminal): a row a setting, mean ± standard deviation over seeds
+and folds; by how much each differs from the baseline (named, else the row of the config's own values), with the
+95 % interval; a * where the best is shown to be better than the next. Writes DIR/results.csv, a row a job, and
+DIR/report/: the table as CSV and Markdown, pictures, and index.html with all of it.
 """
 
 from pathlib import Path
@@ -19,15 +20,16 @@ except ModuleNotFoundError as missing:
 
 def main(arguments: list[str]) -> None:
     """Print the table and write the files."""
-    folders = [argument for argument in arguments if not argument.startswith("metrics=")]
-    chosen = [argument.removeprefix("metrics=") for argument in arguments if argument not in folders]
-    if len(folders) != 1 or len(chosen) > 1:
+    options = [argument for argument in arguments if argument.startswith(("metrics=", "baseline="))]
+    folders = [argument for argument in arguments if argument not in options]
+    told = {name: value.split(",") for name, _, value in (option.partition("=") for option in options)}
+    if len(folders) != 1 or len(told) < len(options):
         got = " ".join(arguments) or "nothing"
-        raise ConfigError(f"report.py takes one folder, and metrics= beside it; got {got}.")
+        raise ConfigError(f"report.py takes one folder, and metrics= and baseline= beside it; got {got}.")
     folder = Path(folders[0])
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder.")
-    report.make_report(folder, chosen[0].split(",") if chosen else None)
+    report.make_report(folder, told.get("metrics"), told.get("baseline"))
 
 
 if __name__ == "__main__":

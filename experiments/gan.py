@@ -144,6 +144,17 @@ class GanTask:
         self.metrics["classifier_accuracy"].update(self.head(real_features), labels)
 
     @torch.no_grad()
+    def predict_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return how real the discriminator takes each image for, between 0 and 1."""
+        real = (batch[0] - self.black) / (self.white - self.black) * 2 - 1
+        return {"realness": self.model.discriminator(real).sigmoid()}
+
+    def export_inputs(self, batch: Sequence[Tensor]) -> Tensor:
+        """Return noise for as many images: what is exported is the generator."""
+        noise = torch.randn(len(batch[0]), self.model.noise_size, generator=torch.Generator().manual_seed(0))
+        return noise.to(self.device)
+
+    @torch.no_grad()
     def write_artifacts(self, folder: Path, update: int) -> list[Path]:
         """Draw 64 images, of the same noise every time, as `samples/UPDATE.png`; return it for the loggers."""
         noise = torch.randn(64, self.model.noise_size, generator=torch.Generator().manual_seed(0))

@@ -11,6 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+import export
+import predict
 from optwrap.config import store
 from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete
@@ -20,11 +22,11 @@ from tests.pages import COMMANDS, IS_TEMPLATE, ROOT, TEXTS, anchors, blocks, com
 
 pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
 WRITTEN_BY_READER = r"spirals|scaled|crops|NAME|conf/local/|lines"  # files that a page tells how to write
-PROGRAMS = {"train", "torchrun", "evaluate", "report", "runs", "benchmarks", "pytest", "pip"}
+PROGRAMS = {"train", "torchrun", "evaluate", "predict", "export", "report", "runs", "benchmarks", "pytest", "pip"}
 PLUGINS = {  # what is installed for an extra alone
-    "hydra/launcher=joblib": "hydra_joblib_launcher",
-    "hydra/launcher=slurm": "hydra_submitit_launcher",
-    "hydra/sweeper=search": "hydra_optuna_sweeper",
+    "hydra/launcher=joblib": "hydra_plugins.hydra_joblib_launcher",
+    "hydra/launcher=slurm": "hydra_plugins.hydra_submitit_launcher",
+    "hydra/sweeper=search": "optuna",
 }
 
 
@@ -77,7 +79,7 @@ def check_train(words, composed):
         return
     for override in args.overrides:
         if override in PLUGINS:
-            pytest.importorskip(f"hydra_plugins.{PLUGINS[override]}")
+            pytest.importorskip(PLUGINS[override])
     parsed = OverridesParser.create().parse_overrides(args.overrides)
     assert args.multirun or not any(each.is_sweep_override() for each in parsed), "a sweep needs -m"
     for point in points(args.overrides):
@@ -110,9 +112,30 @@ def test_evaluate_is_given_a_run_and_overrides_that_compose(words, composed):
     composed(*overrides)
 
 
+@of("predict")
+def test_predict_is_given_a_run_and_overrides_that_compose(words, composed):
+    from optwrap.program import split_arguments
+
+    own, overrides = split_arguments(words, predict.OWN)
+    assert own["run"].startswith("outputs/")
+    assert own["split"] in ("train", "val", "test")
+    composed(*overrides)
+
+
+@of("export")
+def test_export_is_given_a_run_and_formats_that_exist(words, composed):
+    from optwrap.program import split_arguments
+    from optwrap.use.export.formats import FORMATS
+
+    own, overrides = split_arguments(words, export.OWN)
+    assert own["run"].startswith("outputs/")
+    assert set(own["to"].split(",")) <= FORMATS.keys()
+    composed(*overrides)
+
+
 @of("report")
 def test_report_is_given_a_folder_and_metrics(words):
-    assert [word.partition("=")[0] for word in words[1:]] in ([], ["metrics"])
+    assert [word.partition("=")[0] for word in words[1:]] in ([], ["metrics"], ["baseline"])
     assert words[0].startswith("outputs/")
 
 

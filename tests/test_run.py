@@ -36,7 +36,7 @@ def test_a_run_is_trained_gone_on_with_evaluated_and_compared(train, capsys):
         assert {row["job"] for row in csv.DictReader(file)} == {whole.name, run.name}
 
 
-@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "report.py"])
+@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "predict.py", "export.py", "report.py"])
 def test_a_program_without_what_it_needs_says_how_to_install_it(program):
     done = subprocess.run([sys.executable, "-S", "-E", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1

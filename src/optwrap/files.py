@@ -5,10 +5,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _TEMPORARY = re.compile(r".+\.\d+\.tmp")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -21,16 +22,41 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write to a temporary file beside `path`, flush it to disk and rename it."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a temporary file beside `path` that takes its place when it is whole, and else goes."""
     # A name of its own: two processes that write the same file never share a temporary one.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def csv_cell(cell: Any) -> Any:
+    """Return what a spreadsheet shows as it is: a text that it would run as a formula gets a quote before it.
+
+    >>> csv_cell("=1+1"), csv_cell("-3"), csv_cell("plain"), csv_cell(-3)
+    ("'=1+1", '-3', 'plain', -3)
+    """
+    text = isinstance(cell, str | Path) and str(cell)
+    return f"'{text}" if text and text[0] in "=+-@\t\r" and not _is_numeric(text) else cell
+
+
+def _is_numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def new_folder(wanted: Path) -> Path:

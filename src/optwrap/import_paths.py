@@ -32,8 +32,8 @@ def is_import_path(text: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def import_extra(package: str, key: str) -> Any:
-    """Return a package that an extra of its own name installs; `key` is what of the config asks for it.
+def import_extra(package: str, key: str, extra: str = "") -> Any:
+    """Return a package that an `extra`, if of another name, installs; `key` is what of the config asks for it.
 
     Raises:
         ConfigError: it is not installed.
@@ -41,7 +41,7 @@ def import_extra(package: str, key: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{key} needs the package {package}: pip install -e '.[{package}]'.") from error
+        raise ConfigError(f"{key} needs the package {package}: pip install -e '.[{extra or package}]'.") from error
 
 
 def _spec_of(name: str) -> ModuleSpec | None:

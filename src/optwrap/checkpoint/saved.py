@@ -1,6 +1,6 @@
 """Read what a finished run saved of its config."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +15,10 @@ from optwrap.config.trusted import PACKAGES, only_trusted
 from optwrap.errors import ConfigError, did_you_mean, first_line
 
 
-def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
+def load_config(folder: Path, overrides: Sequence[str], own: Iterable[str] = ("run", "split")) -> DictConfig:
     """Return the config that the run in `folder` was started with, with further `key=value` overrides.
+
+    `own` are the program's keys beside those of the config: one of them may be meant.
 
     Raises:
         ConfigError: the folder is no run's, or an override does not fit its config.
@@ -42,7 +44,7 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
         except PARSER_ERRORS as error:
             raise ConfigError(f"{override}: {key!r} is no key ({first_line(error)}).") from error
         if saved is _ABSENT:
-            keys = [*_keys(OmegaConf.to_container(cfg)), "run", "split"]
+            keys = [*_keys(OmegaConf.to_container(cfg)), *own]
             raise ConfigError(f"{override}: the run's config has no key {key!r}.{did_you_mean(key, keys)}")
         try:
             value = OmegaConf.select(OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])), key)
@@ -57,13 +59,15 @@ def load_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
-def load_trusted_config(folder: Path, overrides: Sequence[str], allow: Sequence[str]) -> DictConfig:
+def load_trusted_config(
+    folder: Path, overrides: Sequence[str], allow: Sequence[str], own: Iterable[str] = ("run", "split")
+) -> DictConfig:
     """Return the same, where all that it builds is of trusted packages or of those in `allow`.
 
     Raises:
         ConfigError: as `load_config` and `only_trusted`.
     """
-    return only_trusted(load_config(folder, overrides), ("data", "model", "task"), (*PACKAGES, *allow))
+    return only_trusted(load_config(folder, overrides, own), ("data", "model", "task"), (*PACKAGES, *allow))
 
 
 _WHOLE = ("batch_size", "num_workers", "seed")

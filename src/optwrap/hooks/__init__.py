@@ -8,6 +8,7 @@ from optwrap.hooks.given import Run
 from optwrap.hooks.gradient_noise import GradientNoise
 from optwrap.hooks.lr_finder import LrFinder
 from optwrap.hooks.model_summary import ModelSummary
+from optwrap.hooks.pruning import Pruning
 from optwrap.hooks.update_ratio import UpdateRatio
 
-__all__ = ["EarlyStopping", "GradientNoise", "LrFinder", "ModelSummary", "Run", "UpdateRatio"]
+__all__ = ["EarlyStopping", "GradientNoise", "LrFinder", "ModelSummary", "Pruning", "Run", "UpdateRatio"]

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from optwrap.errors import ConfigError, did_you_mean
 from optwrap.hooks.given import Run
 
 
@@ -35,19 +34,7 @@ class EarlyStopping:
 
     def start(self, run: Run) -> None:
         """Find the metric and which way it is better."""
-        if not run.has_val:
-            raise ConfigError(f"hooks.{run.key} follows an evaluation on val, and data.val is missing or empty.")
-        names = list(run.objective.directions)
-        self._name = run.objective.metric if self._metric is None else self._metric.removeprefix("val/")
-        if self._name not in names:
-            raise ConfigError(
-                f"hooks.{run.key}.metric={self._metric}: an evaluation on val has no such metric."
-                f"{did_you_mean(self._name, names)} It has {', '.join(names)}."
-            )
-        told = {"min": False, "max": True}.get(self._better or "", run.objective.directions[self._name])
-        if told is None:
-            raise ConfigError(f"hooks.{run.key}.better: {self._name} does not say which way. Give min or max.")
-        self._sign = 1.0 if told else -1.0
+        self._name, self._sign = run.followed(self._metric, self._better)
 
     def after_evaluation(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Count the evaluation; stop where patience is at its end."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optwrap.errors import ConfigError, did_you_mean
 from optwrap.hooks.stopping import Stopping
 from optwrap.optim import OptimWrapper, OptimWrapperDict, in_passes
 from optwrap.plan.objective import Objective
@@ -61,6 +62,28 @@ class Run:
     def logs_next_update(self) -> bool:
         """Whether the next update to end is one with a training row, for which the run waits anyway."""
         return self.plan.logs_update(self.update + 1)
+
+    def followed(self, metric: str | None, better: str | None = None) -> tuple[str, float]:
+        """Return the name of a metric of the evaluation on val, and 1.0 where higher is better, else -1.0.
+
+        `metric` None is that of the objective; `better` is min, max, or None for what the metric says.
+
+        Raises:
+            ConfigError: nothing is evaluated on val, there is no such metric, or nobody says which way is better.
+        """
+        if not self.has_val:
+            raise ConfigError(f"hooks.{self.key} follows an evaluation on val, and data.val is missing or empty.")
+        names = list(self.objective.directions)
+        name = self.objective.metric if metric is None else metric.removeprefix("val/")
+        if name not in names:
+            raise ConfigError(
+                f"hooks.{self.key}.metric={metric}: an evaluation on val has no such metric."
+                f"{did_you_mean(name, names)} It has {', '.join(names)}."
+            )
+        told = {"min": False, "max": True}.get(better or "", self.objective.directions[name])
+        if told is None:
+            raise ConfigError(f"hooks.{self.key}.better: {name} does not say which way. Give min or max.")
+        return name, 1.0 if told else -1.0
 
     def train_step(self, batch: Any) -> Mapping[str, Tensor]:
         """Let the task train on a batch, as the loop does; return its numbers."""

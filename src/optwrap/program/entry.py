@@ -80,6 +80,8 @@ def script(main: Callable[[list[str]], Any], usage: str | None) -> None:
 def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
     """Split `key=value` arguments into a program's own (with their defaults, None: required) and the rest.
 
+    One whose default is empty may be left empty.
+
     Raises:
         ConfigError: an argument is no `key=value`, or a required one is missing.
 
@@ -95,7 +97,7 @@ def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> 
             values[key] = value
         else:
             rest.append(argument)
-    missing = [key for key, value in values.items() if not value]
+    missing = [key for key, value in values.items() if not value and own[key] != ""]
     if missing:
         raise ConfigError(f"{missing[0]}= is missing. {_usage(own)}")
     return {key: str(value) for key, value in values.items()}, rest

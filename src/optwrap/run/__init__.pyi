@@ -4,7 +4,6 @@ from .debugging import debugger as debugger
 from .debugging import shortened as shortened
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluation_weights as evaluation_weights
-from .evaluation import recomputed_batch_norm as recomputed_batch_norm
 from .evaluation import train_step as train_step
 from .evaluation import write_artifacts as write_artifacts
 from .hooked import hooks as hooks

@@ -41,7 +41,7 @@ class Loaders:
     """The batches of a run, on its device; a context manager that ends what workers it has."""
 
     order: Order
-    _splits: Splits
+    splits: Splits
     _to_device: Callable[[Any], Any]
     _options: dict[str, Any]
     _kept: dict[str, DataLoader[Any]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Loaders:
     @property
     def fingerprint(self) -> str | None:
         """What tells the data from any other; None where the data function does not say."""
-        found = self._splits.fingerprint()
+        found = self.splits.fingerprint()
         return None if found is None else str(found)
 
     @property
@@ -68,7 +68,7 @@ class Loaders:
 
         Its workers end with the generator, also where that is closed early: those that outlive it would be killed.
         """
-        samples, collate = self._splits.train, self._collate("train")
+        samples, collate = self.splits.train, self._collate("train")
         if isinstance(self.order, StreamOrder):
             loader = self._loader(TrainingStream(samples, collate, self.order, first, last), None, lasts=False)
         else:
@@ -81,7 +81,7 @@ class Loaders:
             del batches
 
     def evaluation(self, split: str) -> Iterator[Any]:
-        """Yield the batches of the whole `split`, val or test; its workers stay for the next time.
+        """Yield the batches of the whole `split` in its order; its workers stay for the next time.
 
         Raises:
             ConfigError: there is none.
@@ -91,23 +91,18 @@ class Loaders:
         return self._delivered(self._kept[split])
 
     def has(self, split: str) -> bool:
-        """Whether there is such a split to evaluate: val or test."""
-        return getattr(self._splits, split) is not None
+        """Whether there is such a split: train, val or test."""
+        return getattr(self.splits, split) is not None
 
     def _of_evaluation(self, split: str) -> DataLoader[Any]:
-        samples, order = getattr(self._splits, split), self.order
-        if samples is None:
-            there = [f"split={each}" for each in EVALUATED if self.has(each)]
-            raise ConfigError(
-                f"split={split}: data.{split} is missing or empty." + "".join(f" Use {each}." for each in there)
-            )
+        samples, order = self.splits.evaluated(split), self.order
         collate, shared = self._collate(split), (order.batch_size, order.seed, order.ranks)
         if is_stream(samples):
             return self._loader(EvaluationStream(samples, collate, split, *shared), None, lasts=True)
         return self._loader(SeededBatches(samples, collate), EvaluationOrder(len(samples), *shared), lasts=True)
 
     def _collate(self, split: str) -> Collate:
-        return collate_of(getattr(self._splits, split), split, self._splits.collate_fn)
+        return collate_of(getattr(self.splits, split), split, self.splits.collate_fn)
 
     def _delivered(self, loader: DataLoader[Any]) -> Iterator[Any]:
         return map(self._to_device, map(delivered, loader))

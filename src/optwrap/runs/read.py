@@ -18,7 +18,9 @@ from optwrap.sweep.records import RECORD, current, read_result
 
 _OVERRIDES = ".hydra/overrides.yaml"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there, is ten times as fast
-_NOT_A_RUN = frozenset({".hydra", "checkpoints", "report", "earlier", ".git", "__pycache__", ".venv"})
+_NOT_A_RUN = frozenset(
+    {".hydra", "checkpoints", "report", "earlier", "predictions", "export", ".git", "__pycache__", ".venv"}
+)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from optwrap.errors import ConfigError
 from optwrap.files import new_folder, write_json
 from optwrap.sweep.failures import override
+from optwrap.sweep.search.space import repeats_of
 
 
 class SweepFolder:
@@ -70,14 +72,14 @@ class SweepStart(Callback):
 def jobs_planned(config: DictConfig) -> int | None:
     """Return how many jobs a sweep will have: the trials of a search, the points of a grid; None if unknown."""
     sweeper = config.hydra.sweeper
-    if "n_trials" in sweeper:
-        return int(sweeper.n_trials)
-    if not str(sweeper._target_).endswith(".BasicSweeper"):
+    if "n_trials" not in sweeper and not str(sweeper._target_).endswith((".BasicSweeper", ".GridSweeper")):
         return None
     params = {key: f"{key}={value}" for key, value in (sweeper.params or {}).items()}
     typed = {override.partition("=")[0]: override for override in config.hydra.overrides.task}
     try:
         overrides = OverridesParser.create().parse_overrides(list((params | typed).values()))
+        if "n_trials" in sweeper:
+            return int(sweeper.n_trials) * len(repeats_of(overrides, sweeper.get("repeats") or ()))
         return math.prod(len(list(each.sweep_iterator())) for each in overrides if each.is_discrete_sweep())
-    except HydraException:  # glob() asks for the groups; the sweeper itself will say what is wrong
+    except (HydraException, ConfigError):  # glob() asks for the groups; the sweeper itself will say what is wrong
         return None

@@ -22,7 +22,7 @@ from optwrap.lock import BusyError, locked
 from optwrap.provenance.code import differing
 from optwrap.provenance.record import recorded_files
 from optwrap.sweep import identity
-from optwrap.sweep.records import Record, read_record, read_result, set_aside, write_record
+from optwrap.sweep.records import Record, read_record, set_aside, write_record
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def run_job(
     would end the sweep, and no process pool carries every exception. `message` says what a user reads of it.
 
     Raises:
-        ConfigError: another sweep is running this job, or a search goes the wrong way.
+        ConfigError: another sweep is running this job.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     _check_folder_name(folder)
@@ -83,8 +83,7 @@ def run_job(
             log.info("finished before: %s %s", before.objective, metric)
         else:
             metric = _attempt(task, cfg, folder, before, sweep, message)
-        _check_direction(folder)
-        # Optuna takes no NaN, and its sweeper then ends the search; None is a trial that failed.
+        # Sweepers of other packages take no NaN, and end; None is a job that failed.
         return None if metric is None or math.isnan(metric) else metric
 
 
@@ -180,19 +179,6 @@ def _check_folder_name(folder: Path) -> None:
     parent = Path(HydraConfig.get().runtime.cwd, HydraConfig.get().sweep.dir)
     if Path(os.path.abspath(parent)) not in folder.parents:
         raise ConfigError(f"hydra.sweep.subdir={subdir}: this leads out of the sweep's folder. Leave it out.")
-
-
-def _check_direction(folder: Path) -> None:
-    """Raise where a search minimises what is better when higher, or the reverse."""
-    wanted = str(HydraConfig.get().sweeper.get("direction", "")).rpartition(".")[2].lower()
-    result = read_result(folder)
-    if wanted not in ("minimize", "maximize") or not isinstance(result.get("higher_is_better"), bool):
-        return
-    right = "maximize" if result["higher_is_better"] else "minimize"
-    if wanted != right:
-        raise ConfigError(
-            f"hydra.sweeper.direction={wanted}: for objective={result.get('objective')} it is {right}."
-        )
 
 
 def _log_failure(failure: BaseException, message: str, overrides: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Images in memory as bytes; augmented, scaled and normalised a batch at a time."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,14 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from optwrap.errors import ConfigError
+from optwrap.vision.preprocessing import Preprocessing
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """A map-style dataset of (float32 image CxHxW, int label) over uint8 images NxCxHxW in memory.
 
     `augment` and `prepare` each take and return a batch NxCxHxW: `augment` sees bytes at the images' own
-    size, `prepare` makes of them what the model is fed.
+    size, `prepare` makes of them what the model is fed. `classes` are the names of the labels.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         labels: Tensor,
         prepare: Callable[[Tensor], Tensor],
         augment: Callable[[Tensor], Tensor] | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != len(labels):
             shapes = f"{images.dtype} {tuple(images.shape)} with {tuple(labels.shape)} labels"
@@ -34,6 +36,16 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         self.labels = labels
         self.prepare = prepare
         self.augment = augment
+        self.classes = classes
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """The numbers by which `prepare` works, where it says them."""
+        return getattr(self.prepare, "numbers", None)
+
+    def unaugmented(self) -> "ImageDataset":
+        """Return the same images without augmentation."""
+        return ImageDataset(self.images, self.labels, self.prepare, classes=self.classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -124,12 +136,14 @@ def image_data(
     default_augment: Callable[[Tensor], Tensor] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> ImageData:
     """Make an ImageData of uint8 images and labels per split, after checking them against the config.
 
     Images are normalised by `mean` and `std` of each channel, None for those of the training split, and resized in
     each batch where `image_size` is not their own: 50,000 CIFAR images of 224 pixels would take 7 GB in memory.
-    `augment` is true (`default_augment`), false (none), or a transform of one uint8 image.
+    `augment` is true (`default_augment`), false (none), or a transform of one uint8 image. `classes` are the names
+    of the classes.
 
     Raises:
         ConfigError: a number does not fit the images.
@@ -140,20 +154,15 @@ def image_data(
     images, _ = splits["train"]
     own_mean, own_std = (None, None) if mean and std else channel_statistics(images)
     mean, std = _of_channels("mean", mean or own_mean, channels), _of_channels("std", std or own_std, channels)
-    steps: list[Callable[[Tensor], Tensor]] = [
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(mean, std),
-    ]
     if image_size < 1:
         raise ConfigError(f"data.image_size={image_size} must be at least 1.")
-    if tuple(images.shape[2:]) != (image_size, image_size):
-        steps.insert(0, v2.Resize([image_size, image_size], antialias=True))
-    prepare = v2.Compose(steps)
+    resize = tuple(images.shape[2:]) != (image_size, image_size)
+    prepare = Preprocessing(mean, std, image_size, resize)
     augmentation = PerSample(augment) if callable(augment) else default_augment if augment else None
     return ImageData(
-        train=ImageDataset(*splits["train"], prepare, augmentation),
-        val=ImageDataset(*splits["val"], prepare),
-        test=ImageDataset(*splits["test"], prepare),
+        train=ImageDataset(*splits["train"], prepare, augmentation, classes),
+        val=ImageDataset(*splits["val"], prepare, None, classes),
+        test=ImageDataset(*splits["test"], prepare, None, classes),
     )
 
 

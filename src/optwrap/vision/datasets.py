@@ -12,7 +12,8 @@ from torchvision.transforms import v2
 
 from optwrap.errors import ConfigError
 from optwrap.vision.data import ImageData, PerSample, RandomShift, image_data
-from optwrap.vision.download import TorchvisionData, fetch
+from optwrap.vision.download import TorchvisionData, class_names, fetch
+from optwrap.vision.folds import fold_rows
 
 Augment = bool | Callable[[Tensor], Tensor]
 Statistics = Sequence[float] | None
@@ -24,12 +25,15 @@ def digits(
     image_size: int = 8,
     augment: Augment = True,
     split_seed: int = 0,
+    fold: int | None = None,
+    folds: int = 5,
     mean: Statistics = None,
     std: Statistics = None,
 ) -> ImageData:
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels: 60 % train, 20 % val, 20 % test, stratified.
 
-    The splits depend on `split_seed` alone, so that runs with other seeds see the same test set.
+    The splits depend on `split_seed` alone, so that runs with other seeds see the same test set. With a `fold`, 0
+    to below `folds`, val is that fold of what is not test, and train the rest of it.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -41,6 +45,9 @@ def digits(
         np.arange(len(labels)), test_size=0.4, stratify=bunch.target, random_state=split_seed
     )
     val, test = train_test_split(held_out, test_size=0.5, stratify=bunch.target[held_out], random_state=split_seed)
+    if fold is not None:
+        rest = np.concatenate([train, val])
+        train, val = (rest[rows] for rows in fold_rows(labels[rest], fold, folds, split_seed))
     return image_data(
         {name: (images[rows], labels[rows]) for name, rows in (("train", train), ("val", val), ("test", test))},
         num_classes=num_classes,
@@ -128,19 +135,25 @@ def from_torchvision(
     augment: Augment = True,
     val_size: int = 5000,
     split_seed: int = 0,
+    fold: int | None = None,
+    folds: int = 5,
     mean: Statistics = None,
     std: Statistics = None,
 ) -> ImageData:
     """Make an ImageData of a torchvision data set of MNIST's or CIFAR's kind under `root`.
 
     `val_size` images, drawn by `split_seed`, are held out of the training set; test is the official test set.
-    Files that are missing are downloaded.
+    With a `fold`, 0 to below `folds`, val is that fold of the training set in their place. Files that are missing
+    are downloaded.
     """
     (images, labels), test = fetch(dataset, Path(root))
     if not 0 < val_size < len(images):
         raise ConfigError(f"data.val_size={val_size} must lie between 1 and {len(images) - 1}.")
+    names = class_names(dataset, Path(root))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(split_seed))
     val, train = order[:val_size], order[val_size:]
+    if fold is not None:
+        train, val = fold_rows(torch.as_tensor(labels), fold, folds, split_seed)
     return image_data(
         {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test},
         num_classes=num_classes,
@@ -150,4 +163,5 @@ def from_torchvision(
         default_augment=default_augment,
         mean=mean,
         std=std,
+        classes=names if names and len(names) == num_classes else None,
     )

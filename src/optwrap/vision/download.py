@@ -46,6 +46,21 @@ def fetch(dataset: TorchvisionData, root: Path) -> tuple[Split, Split]:
         raise ConfigError(_explain(dataset, root, error)) from error
 
 
+def class_names(dataset: TorchvisionData, root: Path) -> list[str] | None:
+    """Return the names of the classes of what `fetch` has read; None where they are only numbers.
+
+    CIFAR's lie in a file of its own, which is a pickle that torchvision has a checksum for.
+    """
+    if not issubclass(dataset, tv.CIFAR10):
+        names = list(dataset.classes)
+        return None if " - " in names[0] else names  # "0 - zero"
+    meta = root.expanduser().absolute() / dataset.base_folder / dataset.meta["filename"]
+    if not check_integrity(str(meta), dataset.meta["md5"]):
+        return None
+    with meta.open("rb") as file:
+        return list(pickle.load(file, encoding="latin1")[dataset.meta["key"]])
+
+
 def _check_place(root: Path) -> None:
     """Refuse to make a chain of folders for what may be a slip."""
     if not root.parent.is_dir():

@@ -50,6 +50,22 @@ class ClassificationTask:
         self.metrics["loss"].update(losses)
         self.metrics["accuracy"].update(logits, labels)
 
+    @torch.no_grad()
+    def predict_step(self, batch: Sequence[Tensor] | Tensor) -> dict[str, Tensor]:
+        """Return of each sample its prediction and the probability of each class, (N, num_classes).
+
+        Of a batch with labels also these, and as `eval_step` has it the loss; a batch may be images alone.
+        """
+        images, labels = (batch, None) if isinstance(batch, Tensor) else batch
+        logits = self._logits(images, images if labels is None else labels).float()
+        predicted = {"prediction": logits.argmax(dim=1)}
+        probability = {"probability": logits.softmax(dim=1)}
+        if labels is None:
+            return predicted | probability
+        correct = {"correct": predicted["prediction"] == labels}
+        loss = {"loss": F.cross_entropy(logits, labels, reduction="none")}
+        return {"target": labels} | predicted | correct | loss | probability
+
     def _logits(self, images: Tensor, labels: Tensor) -> Tensor:
         try:
             logits = self.model(images)

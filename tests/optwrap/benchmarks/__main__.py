@@ -15,7 +15,18 @@ from pathlib import Path
 
 import torch
 
-from tests.optwrap.benchmarks import averaging, build, communication, guard, iteration, job, memory, scaling, steps
+from tests.optwrap.benchmarks import (
+    averaging,
+    build,
+    communication,
+    guard,
+    iteration,
+    job,
+    memory,
+    scaling,
+    steps,
+    sweeps,
+)
 from tests.optwrap.benchmarks.machine import describe
 from tests.optwrap.benchmarks.tables import Table
 from tests.optwrap.benchmarks.timing import Timer
@@ -32,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[Timer], list[Table]]] = {
     "memory": memory.run,
     "communication": communication.run,
     "job": job.run,
+    "sweeps": sweeps.run,
 }
 
 

@@ -4,13 +4,14 @@ import json
 import math
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from optwrap.errors import ConfigError
-from optwrap.hooks import EarlyStopping
+from optwrap.hooks import EarlyStopping, Run
 from tests.optwrap.cases import one_in
 from tests.optwrap.hooks.runs import QUICK, result, rows
 
@@ -26,6 +27,7 @@ def stopped_at(hook, values, directions=None):
     said = []
     objective = SimpleNamespace(metric="loss", directions=directions or {"loss": False, "accuracy": True})
     run = SimpleNamespace(key="early_stopping", objective=objective, has_val=True, stop=said.append)
+    run.followed = partial(Run.followed, run)
     hook.start(run)
     for made, value in enumerate(values, start=1):
         hook.after_evaluation(run, {"loss": value, "accuracy": -value})

@@ -144,7 +144,7 @@ WRONG = [
     ("schedule=StepLR schedule.lr.gama=1", ["(StepLR)", "Did you mean 'gamma'?"]),
     ("hydra/lancher=basic", ["Did you mean 'hydra/launcher'?"]),
     ("-m hydra/launcher=slurm", ["hydra/launcher=slurm: ", 'pip install -e ".[submitit]"']),
-    ("-m hydra/sweeper=search seed=1", ["hydra/sweeper=search: ", 'pip install -e ".[optuna]"']),
+    ("-m hydra/sweeper=search seed=1", ["hydra/sweeper=search: nothing is to be chosen"]),
     ("optim_wrapper.dtype=float16", ["add amp to the list: 'optim_wrapper=[sgd,amp]'"]),
     ("optim_wrapper=[adamw,clip] optim_wrapper.loss_scale=8", ["'optim_wrapper=[adamw,clip,amp]'"]),
     ("optim_wrapper=[sgd,adamw]", ["two optimizers", "sgd (SGD)", "adamw (AdamW)"]),

@@ -46,10 +46,10 @@ def test_ctrl_c_while_a_program_loads_is_one_line(module, root, tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("program", ["evaluate", "report"])
+@pytest.mark.parametrize("program", ["evaluate", "predict", "export", "report"])
 def test_ctrl_c_while_another_program_loads_is_one_line(program, root, tmp_path):
     start = f"program.script({program}.main, None)"
-    argument = f"run={tmp_path}" if program == "evaluate" else str(tmp_path)
+    argument = f"run={tmp_path}" if program != "report" else str(tmp_path)
     code = INTERRUPTED.format(module="omegaconf", program=program, argument=argument, start=start)
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("", "\ninterrupted\n", 130)

@@ -159,7 +159,7 @@ def program(
     shutil.copytree(CONF / "hydra", conf / "hydra")
     settings = OmegaConf.create({"hydra": OmegaConf.load(CONF / "config.yaml").hydra})
     (conf / "config.yaml").write_text(CONFIG + OmegaConf.to_yaml(settings))
-    monkeypatch.setattr("optwrap.sweep.report.write.draw", lambda jobs, out: [])  # test_write.py draws
+    monkeypatch.setattr("optwrap.sweep.report.write.draw", lambda jobs, out, search: [])  # test_write.py draws
     places = {"conf": str(conf), "ran": str(tmp_path / "ran.txt"), "faults": str(tmp_path / "faults")}
     (tmp_path / "train.py").write_text(SCRIPT.format(**places))
     root = logging.getLogger()

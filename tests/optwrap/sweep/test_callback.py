@@ -29,6 +29,9 @@ def test_a_grid_has_as_many_jobs_as_points(overrides, params, jobs):
 
 def test_a_search_has_as_many_jobs_as_trials_and_another_sweeper_an_unknown_number():
     assert jobs_planned(config(["lr=interval(0,1)"], n_trials=7)) == 7
+    repeated = config(["lr=interval(0,1)", "seed=0,1", "+data.fold=range(0,5)"], n_trials=7)
+    repeated.hydra.sweeper.repeats = ["seed", "data.fold"]
+    assert jobs_planned(repeated) == 70
     assert jobs_planned(config([], _target_="elsewhere.Sweeper")) is None
 
 

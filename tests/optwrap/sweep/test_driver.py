@@ -211,7 +211,7 @@ def test_a_job_that_another_process_runs_is_an_error_that_says_so(program):
 
 
 def test_a_search_in_which_every_job_fails_ends_as_a_sweep_does(program):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    pytest.importorskip("optuna")
     program.fault(1, "raise")
     ended = program.sweep("hydra/sweeper=search", "hydra.sweeper.n_trials=2", "seed=1", "epochs=range(1,9)")
     assert ended.code == 1
@@ -282,3 +282,14 @@ def test_finished_jobs_of_other_code_are_named_rerun_or_an_error_as_told(program
     assert sorted(program.ran) == ["0 20", "0 20", "1 20", "1 20"]
     assert len(results(program)) == 2
     assert len(list(program.out.glob("*/earlier/1/result.json"))) == 2
+
+
+def test_the_row_of_the_config_s_own_values_is_the_baseline(program):
+    program.sweep("epochs=19,20,21", "seed=0,1,2", "batch_size=32")  # epochs: 20 in the config
+    with (program.out / "report/table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epochs"], row["difference"]) for row in rows] == [
+        ("19", "-1.0 [-1.0, -1.0]"), ("20", "baseline"), ("21", "+1.0 [+1.0, +1.0]"),
+    ]  # fmt: skip
+    program.sweep("epochs=18,22", "seed=0,1,2", "batch_size=32", "hydra.sweep.dir=none")
+    assert "difference" not in (program.folder / "none/report/table.csv").read_text()

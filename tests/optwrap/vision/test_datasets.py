@@ -130,3 +130,16 @@ def test_an_unwritable_root_without_the_files_is_a_config_error(tmp_path, no_net
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ConfigError, match=r"data\.root="):
         mnist(root=str(tmp_path / "file" / "data"))
+
+
+def test_classes_have_the_names_that_the_files_say_and_numbers_have_none(cifar_root, mnist_root):
+    assert cifar10(root=str(cifar_root), val_size=5).test.classes == [str(label) for label in range(10)]
+    assert cifar10(root=str(cifar_root), val_size=5, num_classes=12).test.classes is None
+    assert mnist(root=str(mnist_root), val_size=5).test.classes is None
+
+
+def test_a_data_set_without_augmentation_is_the_same_but_for_it():
+    data = digits()
+    plain = data.train.unaugmented()
+    assert (len(plain), plain.augment, plain.preprocessing) == (1078, None, data.test.preprocessing)
+    assert torch.equal(plain.collated([3])[0], data.train.prepare(data.train.images[3:4]))

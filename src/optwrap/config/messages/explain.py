@@ -41,7 +41,6 @@ EXTRAS = {  # what offers an option of Hydra's own groups: the extra of pyprojec
     "hydra/launcher/submitit_local": "submitit",
     "hydra/launcher/submitit_slurm": "submitit",
     "hydra/launcher/ray": "ray",
-    "hydra/sweeper/optuna": "optuna",
 }
 FILLED_IN_LATER = frozenset({"T_max", "total_steps", "total_updates", "total_iters", "max_lr", "mode"})
 """Arguments of schedulers that the run's own length and lr fill in, so that a config may leave them out."""

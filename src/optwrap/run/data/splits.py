@@ -1,6 +1,6 @@
 """What a project's data is: splits of samples, each a data set or a stream, given as attributes or by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from optwrap.errors import ConfigError, did_you_mean
 
 EVALUATED = ("val", "test")
 _SPLITS = ("train", *EVALUATED)
-_COLLATE, _FINGERPRINT = "collate_fn", "fingerprint"
+_COLLATE, _FINGERPRINT, _CLASSES, _PREPROCESSING = "collate_fn", "fingerprint", "classes", "preprocessing"
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Splits:
     """The data of a run: what it trains on, and what it evaluates, where there is any.
 
     `collate_fn` makes a batch of a list of samples; one that a data set has itself comes before it.
-    `fingerprint()` tells the data from any other, None where nobody says.
+    `fingerprint()` tells the data from any other, `classes` are the names of its classes, `preprocessing` the
+    numbers by which inputs are made of samples; None where nobody says.
     """
 
     train: Any
@@ -27,6 +28,20 @@ class Splits:
     test: Any = None
     collate_fn: Callable[[list[Any]], Any] | None = None
     fingerprint: Callable[[], Any] = field(default=lambda: None)
+    classes: Sequence[str] | None = None
+    preprocessing: Mapping[str, Any] | None = None
+
+    def evaluated(self, split: str) -> Any:
+        """Return the samples of a split as they are evaluated: those of train without augmentation, if it can.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        samples = getattr(self, split)
+        if samples is None:
+            there = [f" Use split={each}." for each in EVALUATED if getattr(self, each) is not None]
+            raise ConfigError(f"split={split}: data.{split} is missing or empty.{''.join(there)}")
+        return samples if split in EVALUATED else unaugmented(samples)
 
 
 def find_splits(data: Any) -> Splits:
@@ -42,7 +57,7 @@ def find_splits(data: Any) -> Splits:
         return data
     given = data if isinstance(data, Mapping) else _attributes(data)
     for name in given:
-        if name not in (*_SPLITS, _COLLATE, _FINGERPRINT):
+        if name not in (*_SPLITS, _COLLATE, _FINGERPRINT, _CLASSES, _PREPROCESSING):
             raise ConfigError(
                 f"data.{name}: the splits of data are train, val and test.{did_you_mean(str(name), _SPLITS)} "
                 "Name it so, or leave it out."
@@ -57,7 +72,8 @@ def find_splits(data: Any) -> Splits:
         raise ConfigError(f"data.train is {'empty' if empty else 'missing'}: there is nothing to train on.")
     # Asked for once, by a run that records it: it may read all samples.
     fingerprint = partial(_entry, data, _FINGERPRINT)
-    return Splits(**found, collate_fn=given.get(_COLLATE), fingerprint=fingerprint)
+    facts = {name: _entry(data, name) or attribute_of(found["train"], name) for name in (_CLASSES, _PREPROCESSING)}
+    return Splits(**found, collate_fn=given.get(_COLLATE), fingerprint=fingerprint, **facts)
 
 
 def is_stream(samples: Any) -> bool:
@@ -75,9 +91,21 @@ def length_of(samples: Any) -> int | None:
 
 def own_collate_fn(samples: Any) -> Callable[[list[Any]], Any] | None:
     """Return the `collate_fn` of a data set, also of one that it is a part of."""
-    while isinstance(samples, Subset) and not hasattr(samples, _COLLATE):
+    return attribute_of(samples, _COLLATE)
+
+
+def attribute_of(samples: Any, name: str) -> Any:
+    """Return an attribute of a data set, or of the one that it is a part of; None where there is none."""
+    while isinstance(samples, Subset) and not hasattr(samples, name):
         samples = samples.dataset
-    return getattr(samples, _COLLATE, None)
+    return getattr(samples, name, None)
+
+
+def unaugmented(samples: Any) -> Any:
+    """Return the same samples without augmentation, where the data set has a method `unaugmented()`."""
+    if isinstance(samples, Subset):
+        return Subset(unaugmented(samples.dataset), samples.indices)
+    return samples.unaugmented() if hasattr(samples, "unaugmented") else samples
 
 
 def _entry(data: Any, name: str) -> Any:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from optwrap.sweep.names import short_names, short_number
+from optwrap.sweep.report.canvas import canvas, finish, plain, spans_decades
 from optwrap.sweep.report.settings import Setting, finite
 
 MOST_ROWS = 40  # settings in one picture that a reader can still tell apart
@@ -25,7 +24,7 @@ def plot_settings(compared: Sequence[Setting], metric: str, higher_is_better: bo
     """Draw the metric of each setting, a dot a job, the mean and its standard deviation; the best on top."""
     ranked = _ranked(compared, metric, higher_is_better)
     shown = ranked[:MOST_ROWS]
-    figure, axis = _figure(8, 1.3 + 0.32 * max(2, len(shown)))
+    figure, axis = canvas(8, 1.3 + 0.32 * max(2, len(shown)))
     for row, setting in enumerate(shown):
         values = finite(setting.metric(metric))
         axis.plot(values, [row] * len(values), "o", color="#9db8d9", markersize=4, zorder=2)
@@ -36,14 +35,14 @@ def plot_settings(compared: Sequence[Setting], metric: str, higher_is_better: bo
     axis.set_ylim(len(shown) - 0.4, -0.6)
     axis.set_xlabel("mean ± standard deviation, a dot a job")
     some = f": the best {len(shown)} of {len(ranked)} settings" if len(ranked) > len(shown) else ""
-    _finish(figure, axis, f"{metric}{some}", png)
+    finish(figure, axis, f"{metric}{some}", png)
 
 
 def plot_curves(compared: Sequence[Setting], metric: str, higher_is_better: bool | None, png: Path) -> None:
     """Draw the metric against updates, the mean over each setting's jobs; the best settings in colour."""
     split, _, name = metric.partition("/")
     ranked = _ranked(compared, metric, higher_is_better)
-    figure, axis = _figure(8, 4.2)
+    figure, axis = canvas(8, 4.2)
     for rank, setting in reversed(list(enumerate(ranked))):
         curves = [curve for job in setting.jobs if (curve := _curve(job.folder, split, name))]
         updates = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
@@ -60,7 +59,7 @@ def plot_curves(compared: Sequence[Setting], metric: str, higher_is_better: bool
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(handles[::-1], labels[::-1], frameon=False, fontsize=8, loc="best")
     rest = f"; grey: {len(ranked) - MOST_CURVES} more" if len(ranked) > MOST_CURVES else ""
-    _finish(figure, axis, f"{metric}: mean over jobs, best settings first{rest}", png)
+    finish(figure, axis, f"{metric}: mean over jobs, best settings first{rest}", png)
 
 
 def plot_heat_map(compared: Sequence[Setting], keys: Sequence[str], metric: str, png: Path) -> None:
@@ -73,7 +72,7 @@ def plot_heat_map(compared: Sequence[Setting], keys: Sequence[str], metric: str,
     }
     columns, lines = (sorted({point[axis] for point in points}) for axis in (0, 1))
     names = short_names(keys)
-    figure, axis = _figure(7, 4.6)
+    figure, axis = canvas(7, 4.6)
     if len(points) > 0.6 * len(columns) * len(lines):
         grid = [[points.get((x, y), math.nan) for x in columns] for y in lines]
         picture: Any = axis.imshow(grid, aspect="auto", origin="lower", cmap=COLORS)
@@ -83,12 +82,12 @@ def plot_heat_map(compared: Sequence[Setting], keys: Sequence[str], metric: str,
     else:
         xs, ys = zip(*points, strict=True)
         picture = axis.scatter(xs, ys, c=list(points.values()), cmap=COLORS, s=45)
-        axis.set_xscale("log" if _spans_decades(columns) else "linear")
-        axis.set_yscale("log" if _spans_decades(lines) else "linear")
+        axis.set_xscale("log" if spans_decades(columns) else "linear")
+        axis.set_yscale("log" if spans_decades(lines) else "linear")
     axis.set_xlabel(names[first])
     axis.set_ylabel(names[second])
     figure.colorbar(picture, ax=axis, label=metric)
-    _finish(figure, axis, metric, png, grid=False)
+    finish(figure, axis, metric, png, grid=False)
 
 
 def plot_parallel(compared: Sequence[Setting], keys: Sequence[str], metric: str, png: Path) -> None:
@@ -98,7 +97,7 @@ def plot_parallel(compared: Sequence[Setting], keys: Sequence[str], metric: str,
     columns = [_positions([setting.values[key] for setting in shown]) for key in keys]
     columns.append(_positions([f"{score:.4g}" for score in scores]))
     lines = [[(x, column[0][row]) for x, column in enumerate(columns)] for row in range(len(shown))]
-    figure, axis = _figure(1.9 * len(columns) + 1, 4.6)
+    figure, axis = canvas(1.9 * len(columns) + 1, 4.6)
     norm = Normalize(min(scores), max(scores))
     drawn = LineCollection(lines, cmap=COLORS, norm=norm, alpha=0.8 if len(shown) < 40 else 0.45, linewidths=1.6)
     drawn.set_array(scores)
@@ -107,12 +106,12 @@ def plot_parallel(compared: Sequence[Setting], keys: Sequence[str], metric: str,
     for x, (_, ticks) in enumerate(columns):
         axis.axvline(x, color="#2e4057", linewidth=0.8)
         for text, position in ticks:
-            axis.text(x + 0.02, position, _plain(text, 24), fontsize=8, va="center", bbox=behind)
+            axis.text(x + 0.02, position, plain(text, 24), fontsize=8, va="center", bbox=behind)
     names = short_names(keys)
     axis.set_xticks(range(len(columns)), [*(names[key] for key in keys), metric], fontsize=9)
     axis.set(yticks=[], xlim=(-0.1, len(columns) - 0.6), ylim=(-0.06, 1.06))
     figure.colorbar(drawn, ax=axis, label=metric)
-    _finish(figure, axis, f"{metric} by setting", png, grid=False)
+    finish(figure, axis, f"{metric} by setting", png, grid=False)
 
 
 def is_number(values: Sequence[str]) -> bool:
@@ -137,13 +136,7 @@ def _ranked(compared: Sequence[Setting], metric: str, higher_is_better: bool | N
 def _label(setting: Setting) -> str:
     names = short_names(list(setting.values))
     text = "  ".join(f"{names[key]}={short_number(value)}" for key, value in setting.values.items()) or "all jobs"
-    return _plain(text, 60).lstrip("_")  # a legend leaves out what begins with _
-
-
-def _plain(text: str, length: int) -> str:
-    """Return at most so many characters, on one line, of which matplotlib reads none as mathematics."""
-    line = " ".join(text.split())
-    return (line if len(line) <= length else line[: length - 3] + "...").replace("$", r"\$")
+    return plain(text, 60).lstrip("_")  # a legend leaves out what begins with _
 
 
 def _curve(folder: Path, split: str, name: str) -> dict[int, float]:
@@ -164,16 +157,12 @@ def _positions(values: Sequence[str]) -> tuple[list[float], list[tuple[str, floa
         place = {word: index / max(1, len(words) - 1) for index, word in enumerate(words)}
         return [place[value] for value in values], list(place.items())
     numbers = [float(value) for value in values]
-    scale = math.log if _spans_decades(numbers) else float
+    scale = math.log if spans_decades(numbers) else float
     low, high = scale(min(numbers)), scale(max(numbers))
     heights = [(scale(number) - low) / ((high - low) or 1) for number in numbers]
     ticks = sorted(set(zip(numbers, heights, strict=True)), key=lambda tick: tick[1])
     step = max(1, -(-len(ticks) // 7))  # 7 ticks can be read
     return heights, [(f"{number:.3g}", height) for number, height in [*ticks[:-1:step], ticks[-1]]]
-
-
-def _spans_decades(numbers: Sequence[float]) -> bool:
-    return min(numbers) > 0 and max(numbers) > 30 * min(numbers)
 
 
 def _write_cells(axis: Any, grid: Sequence[Sequence[float]], picture: Any) -> None:
@@ -184,17 +173,3 @@ def _write_cells(axis: Any, grid: Sequence[Sequence[float]], picture: Any) -> No
             if math.isfinite(value):
                 color = "black" if picture.norm(value) > 0.6 else "white"
                 axis.text(column, line, f"{value:.4g}", ha="center", va="center", color=color, fontsize=9)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
-    return figure, figure.subplots()
-
-
-def _finish(figure: Figure, axis: Any, title: str, png: Path, grid: bool = True) -> None:
-    axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
-    if grid:
-        axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(png, dpi=120)

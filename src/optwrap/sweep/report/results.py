@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from optwrap.config.parser_errors import load_bounded
 from optwrap.errors import ConfigError
-from optwrap.files import write_text
+from optwrap.files import csv_cell, write_text
 from optwrap.provenance.record import files_of, last_start
 from optwrap.sweep.names import by_key
 from optwrap.sweep.records import RECORD, Record, current, read_result
@@ -57,22 +57,30 @@ class Job:
         return files_of(self.start)
 
     @property
+    def pruned(self) -> bool:
+        """Whether a search has ended it early (the hook `Pruning`, under whatever name)."""
+        return any(isinstance(value, Mapping) and bool(value.get("pruned")) for value in self.result.values())
+
+    @property
     def commit(self) -> str:
         """The commit of the code, with a + where there were changes to it."""
         return f"{str(self.start.get('commit') or '')[:10]}{'+' * bool(self.start.get('dirty'))}"
 
     @cached_property
-    def _composed(self) -> "_Composed":
-        return _Composed(self.folder / ".hydra")
+    def _composed(self) -> "Composed":
+        saved = self.folder / ".hydra"
+        chosen = OmegaConf.select(_load(saved / "hydra.yaml"), "hydra.runtime.choices", default=None)
+        return Composed(_load(saved / "config.yaml"), chosen or {})
 
 
-class _Composed:
-    """What Hydra saved of a job's config, looked up by an override's key."""
+class Composed:
+    """A config and the choices of groups that made it, looked up by an override's key."""
 
-    def __init__(self, folder: Path) -> None:
-        self._configs = [_load(folder / "config.yaml"), _choices(_load(folder / "hydra.yaml"))]
+    def __init__(self, config: Any, chosen: Mapping[str, Any]) -> None:
+        self._configs = [config, dict(chosen)]
 
     def get(self, key: str, default: str) -> str:
+        """Return the value of a key, or the option of a group; `default` where there is neither."""
         for config in self._configs:
             value = OmegaConf.select(config, key) if not isinstance(config, dict) else config.get(key)
             if value is not None and not OmegaConf.is_config(value):
@@ -125,7 +133,7 @@ def write_results_csv(folder: Path, jobs: Sequence[Job]) -> Path:
         cells = [*(job.value(key) for key in told), *(numbers.get(name) for name in came_out), *run, job.commit]
         code = "other" if job.folder in other else ""
         cells = [job.folder.relative_to(folder), job.status, *("" if c is None else c for c in cells), code]
-        writer.writerow([_as_text(cell) for cell in cells])
+        writer.writerow([csv_cell(cell) for cell in cells])
     write_text(folder / RESULTS, text.getvalue())
     return folder / RESULTS
 
@@ -143,24 +151,6 @@ def _load(path: Path) -> Any:
         return load_bounded(path)
     except Exception:  # damaged files raise many kinds, and a report goes on without one of them
         return OmegaConf.create({})
-
-
-def _choices(hydra: Any) -> dict[str, str]:
-    return dict(OmegaConf.select(hydra, "hydra.runtime.choices", default=None) or {})
-
-
-def _as_text(cell: Any) -> Any:
-    """Return what a spreadsheet shows as it is: a text that it would run as a formula gets a quote before it."""
-    text = isinstance(cell, str | Path) and str(cell)
-    return f"'{text}" if text and text[0] in "=+-@\t\r" and not _is_numeric(text) else cell
-
-
-def _is_numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_number(value: Any) -> bool:

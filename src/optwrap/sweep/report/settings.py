@@ -1,4 +1,4 @@
-"""Jobs compared: those that differ in the seed alone make a setting, and settings have means."""
+"""Jobs compared: those that differ in seed and fold alone make a setting, and settings have means."""
 
 import math
 import statistics
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.sweep.report.results import Job
 
-REPEATS = "seed"  # jobs that differ in nothing else are repeats of one setting
+FOLD = "data.fold"
+REPEATS = ("seed", FOLD)  # jobs that differ in nothing else are repeats of one setting
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Jobs that differ in nothing but the seed; `values` is what tells them from others, by key."""
+    """Jobs that differ in nothing but seed and fold; `values` is what tells them from others, by key."""
 
     values: Mapping[str, str]
     jobs: Sequence[Job]
@@ -24,14 +25,14 @@ class Setting:
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
-    """Return the keys that do not have one value in all jobs, the seed excepted, as they came first."""
+    """Return the keys that do not have one value in all jobs, seed and fold excepted, as they came first."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides)
     # Where a key was typed for some jobs only, the others have its value from a file.
-    return [key for key in keys if key != REPEATS and len({_canonical(job.value(key)) for job in jobs}) > 1]
+    return [key for key in keys if key not in REPEATS and len({canonical(job.value(key)) for job in jobs}) > 1]
 
 
 def settings(jobs: Sequence[Job]) -> list[Setting]:
-    """Group jobs by all that was swept but the seed.
+    """Group jobs by all that was swept but seed and fold.
 
     >>> cases = [("1", "0"), ("1", "1"), ("2", "0"), ("2", "1")]
     >>> from pathlib import Path
@@ -42,7 +43,7 @@ def settings(jobs: Sequence[Job]) -> list[Setting]:
     keys = swept_keys(jobs)
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        groups.setdefault(tuple(_canonical(job.value(key)) for key in keys), []).append(job)
+        groups.setdefault(tuple(canonical(job.value(key)) for key in keys), []).append(job)
     return [Setting({key: group[0].value(key) for key in keys}, group) for group in groups.values()]
 
 
@@ -85,16 +86,16 @@ def check_metrics(jobs: Iterable[Job], metrics: Iterable[str]) -> None:
             )
 
 
-def best(compared: Iterable[Setting], metric: str, higher_is_better: bool | None) -> Setting | None:
-    """Return the setting with the best mean; None where none has a number, or nobody knows which way is up.
+def ranked(compared: Iterable[Setting], metric: str, higher_is_better: bool | None) -> list[Setting]:
+    """Return the settings that have a mean, the best first; none where nobody knows which way is up.
 
-    A setting with a NaN or an infinity has no mean.
+    A setting with a NaN or an infinity has no mean, and one that was pruned none that compares.
     """
-    scores = [(each.metric(metric), each) for each in compared]
+    scores = [(each.metric(metric), each) for each in compared if not any(job.pruned for job in each.jobs)]
     means = [(statistics.mean(values), each) for values, each in scores if values and finite(values) == values]
-    if not means or higher_is_better is None:
-        return None
-    return (max if higher_is_better else min)(means, key=lambda pair: pair[0])[1]
+    if higher_is_better is None:
+        return []
+    return [each for _, each in sorted(means, key=lambda pair: pair[0], reverse=higher_is_better)]
 
 
 def finite(values: Iterable[float]) -> list[float]:
@@ -125,7 +126,7 @@ def mean_and_spread(values: Sequence[float]) -> str:
     )
 
 
-def _canonical(value: str) -> str:
+def canonical(value: str) -> str:
     """Return one spelling of a number: 0.10 and 1e-1 are the same value."""
     try:
         return repr(float(value))

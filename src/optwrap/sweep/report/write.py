@@ -10,54 +10,61 @@ import rich
 
 from optwrap.files import read_json, write_text
 from optwrap.sweep.report import plots
+from optwrap.sweep.report.baseline import default_baseline, named_baseline
 from optwrap.sweep.report.page import page
 from optwrap.sweep.report.results import Job, read_jobs, write_results_csv
+from optwrap.sweep.report.search import draw_front, draw_importances, front, importances, objectives_of
 from optwrap.sweep.report.settings import default_metrics, finite, objective, settings, swept_keys
-from optwrap.sweep.report.table import note_on_code, rows, to_csv, to_markdown, to_rich
+from optwrap.sweep.report.table import Row, Table, make_table, to_csv, to_markdown, to_rich
+from optwrap.sweep.search.trials import Search, read_search
+
+MOST_PRINTED = 40  # settings that a reader of a terminal looks through
 
 
-def make_report(folder: Path, metrics: Sequence[str] | None = None) -> None:
+def make_report(folder: Path, metrics: Sequence[str] | None = None, baseline: Sequence[str] | None = None) -> None:
     """Print the table of the jobs and runs below `folder`; write results.csv and `report/`, and name the files.
 
-    `metrics` are its columns; None: `default_metrics`.
+    `metrics` are its columns; None: `default_metrics`, and the objectives of a search. `baseline` names a setting,
+    KEY=VALUE each; None: that of the config's own values, where it is one of them.
 
     Raises:
-        ConfigError: there are no jobs, none has finished, or a metric is not in the results.
+        ConfigError: there are no jobs, none has finished, a metric is not in the results, or no setting is the
+            baseline.
     """
-    jobs = read_jobs(folder)
+    jobs, search = read_jobs(folder), read_search(folder)
     files = [write_results_csv(folder, jobs)]
     try:
-        metrics = metrics or default_metrics(jobs)
-        _show(rows(jobs, metrics))
-        if note := note_on_code(jobs):
-            print(f"{note}\n")
-        files += write_report(folder, jobs, metrics)
+        metrics = metrics or list(dict.fromkeys([*default_metrics(jobs), *(search.objectives if search else ())]))
+        compared = settings(jobs)
+        named = named_baseline(compared, baseline) if baseline else default_baseline(compared, jobs)
+        table = make_table(jobs, metrics, named)
+        if search is not None and len(search.objectives) > 1:
+            _mark_front(table.rows, jobs, search, folder)
+        _show(table)
+        files += write_report(folder, jobs, table, search)
     finally:
         print("\n".join(os.path.relpath(file) for file in files))
 
 
-def _show(table: Sequence[dict[str, str]]) -> None:
-    """Print the table, in Markdown where the output is no terminal."""
+def _show(table: Table) -> None:
+    """Print the table or its best rows, in Markdown where the output is no terminal."""
+    table = table.shortened(MOST_PRINTED)
     if rich.get_console().is_terminal:
         rich.print(to_rich(table))
     else:
-        print(to_markdown(table))
+        print(to_markdown(table.rows))
+    print("".join(f"{note}\n" for note in table.notes))
 
 
-def write_report(folder: Path, jobs: Sequence[Job], metrics: Sequence[str]) -> list[Path]:
-    """Write `report/` into the sweep's folder: table.csv, table.md, the pictures and index.html; return the files.
-
-    Raises:
-        ConfigError: no job has finished, or a metric is not in the results.
-    """
-    table = rows(jobs, metrics)
+def write_report(folder: Path, jobs: Sequence[Job], table: Table, search: Search | None = None) -> list[Path]:
+    """Write `report/` into the sweep's folder: the table twice, the pictures, index.html; return the files."""
     out = folder / "report"
     out.mkdir(exist_ok=True)
-    write_text(out / "table.csv", to_csv(table))
-    note = note_on_code(jobs)
-    write_text(out / "table.md", to_markdown(table) + (f"\n{note}\n" if note else ""))
-    pictures = draw(jobs, out)
-    write_text(out / "index.html", page(str(folder), table, pictures, jobs, out, " ".join([_about(folder), note])))
+    write_text(out / "table.csv", to_csv(table.rows))
+    notes = "".join(f"\n{note}\n" for note in table.notes)
+    write_text(out / "table.md", to_markdown(table.rows) + notes)
+    pictures = draw(jobs, out, search)
+    write_text(out / "index.html", page(str(folder), table, pictures, jobs, out, _about(folder)))
     return [out / "table.csv", out / "table.md", *pictures, out / "index.html"]
 
 
@@ -71,8 +78,17 @@ def _about(folder: Path) -> str:
     return f"{made}: python train.py -m {shlex.join(map(str, overrides))}"
 
 
-def draw(jobs: Sequence[Job], out: Path) -> list[Path]:
-    """Draw what the jobs can show: settings and curves; a heat map of two swept numbers; more keys in parallel."""
+def _mark_front(rows: Sequence[Row], jobs: Sequence[Job], search: Search, folder: Path) -> None:
+    on_it = {folder / job for trial in front(search) for job in trial.jobs}
+    for row, setting in zip(rows, settings(jobs), strict=True):
+        row["front"] = "yes" if any(job.folder in on_it for job in setting.jobs) else ""
+
+
+def draw(jobs: Sequence[Job], out: Path, search: Search | None = None) -> list[Path]:
+    """Draw what the jobs can show: settings and curves; a heat map of two swept numbers; more keys in parallel.
+
+    Of a search also what its keys matter, and the front of two objectives.
+    """
     metric, higher_is_better = objective(jobs)
     compared = settings(jobs)
     keys = swept_keys(jobs)
@@ -87,6 +103,20 @@ def draw(jobs: Sequence[Job], out: Path) -> list[Path]:
     if len(done) > 1 and len(keys) > 2:
         plots.plot_parallel(done, keys, metric, out / "parallel.png")
         drawn.append(out / "parallel.png")
-    for stale in {"heat_map.png", "parallel.png"} - {path.name for path in drawn}:
+    if search is not None:
+        drawn += _draw_search(search, metric, out)
+    optional = {"heat_map.png", "parallel.png", "importance.png", "front.png"}
+    for stale in optional - {path.name for path in drawn}:
         (out / stale).unlink(missing_ok=True)  # of an earlier report on fewer keys
+    return drawn
+
+
+def _draw_search(search: Search, metric: str, out: Path) -> list[Path]:
+    objectives, drawn = objectives_of(search, metric), []
+    if shares := importances(search, objectives):
+        draw_importances(shares, out / "importance.png")
+        drawn.append(out / "importance.png")
+    if len(objectives) == 2 and front(search):
+        draw_front(search, objectives, out / "front.png")
+        drawn.append(out / "front.png")
     return drawn

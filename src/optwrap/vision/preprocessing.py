@@ -1,0 +1,37 @@
+"""What stands between the bytes of images and a model, and the numbers by which it can be done again elsewhere."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+
+class Preprocessing:
+    """Makes of a batch of uint8 images NxCxHxW what a model is fed: on the scale 0 to 1, less mean, over std.
+
+    `resize` puts them to `image_size` before. `numbers` are what was told, as plain values.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], image_size: int, resize: bool) -> None:
+        steps: list[Callable[[Tensor], Tensor]] = [
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(mean), list(std)),
+        ]
+        if resize:
+            steps.insert(0, v2.Resize([image_size, image_size], antialias=True))
+        self._steps = v2.Compose(steps)
+        self.numbers: dict[str, Any] = {
+            "layout": "NCHW",
+            "channels": len(mean),
+            "image_size": image_size,
+            "resize": "bilinear, antialiased, on bytes" if resize else None,
+            "scale": 1 / 255,
+            "mean": list(mean),
+            "std": list(std),
+        }
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the images as float32."""
+        return self._steps(images)
