@@ -13,6 +13,7 @@ from optwrap.optim import (
     OptimWrapper,
     build_optim_wrapper,
     build_schedule,
+    in_passes,
     load_named_state_dict,
     named_state_dict,
 )
@@ -312,7 +313,39 @@ def test_the_step_compiles(data):
         torch.testing.assert_close(param, other, rtol=1e-2, atol=1e-3)  # Muon computes in bfloat16
 
 
-def test_averages_and_sam_go_beside_it(data):
+def test_sharpness_aware_steps_are_those_by_hand(data):
+    model = Net()
+    other = copy.deepcopy(model)
+    wrapper = build_optim_wrapper(model, {**HYBRID, "sam": {"rho": 0.1}})
+    wrapper.initialize_count_status(model, 0, len(data))
+    by_hand = ByHand(other)
+    params = list(other.parameters())
+    for batch in data:
+
+        def step(batch=batch):
+            with wrapper.optim_context(model):
+                loss = loss_of(model, batch)
+            wrapper.update_params(loss)
+            return {}
+
+        in_passes(model, wrapper, step)
+        loss_of(other, batch).backward()
+        norm = torch.cat([param.grad.flatten() for param in params]).norm()
+        before = [param.detach().clone() for param in params]
+        with torch.no_grad():
+            for param in params:
+                param += 0.1 * param.grad / norm
+                param.grad = None
+        loss_of(other, batch).backward()
+        with torch.no_grad():
+            for param, value in zip(params, before, strict=True):
+                param.copy_(value)
+        by_hand.step()
+    for param, expected in zip(model.parameters(), params, strict=True):
+        torch.testing.assert_close(param, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_averages_go_beside_it(data):
     model = Net()
     cfg = {**HYBRID, "averaging": {"kind": "ema", "decay": 0.5}}
     wrapper = build_optim_wrapper(model, cfg)
