@@ -71,6 +71,9 @@ class GanTask:
     distance that a perfect generator would have. All runs are measured with the same classifier and noise.
     """
 
+    unit = "images"
+    objective = "val/frechet_distance"
+
     def __init__(
         self,
         model: DCGAN,

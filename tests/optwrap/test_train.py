@@ -64,6 +64,7 @@ def test_a_run_leaves_everything_that_it_promises(train):
         ("test", "6"),
     ]
     assert {"loss", "accuracy", "lr", "grad_norm", "skipped_steps", "images_per_second"} <= rows(folder)[0].keys()
+    assert result(folder)["objective"] == "val/accuracy"  # as the task says
     assert result(folder)["updates"] == 6
     assert result(folder).keys() >= {"test/accuracy", "test/loss", "val/accuracy", "seed", "seconds", "versions"}
     log = (folder / "train.log").read_text()

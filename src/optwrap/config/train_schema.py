@@ -134,7 +134,7 @@ class TrainConfig:
     compile: bool = False
     """Compile the model with torch.compile."""
     channels_last: bool = False
-    """Keep images and convolutions in channels-last memory format."""
+    """Keep the model's and batches' tensors of four dimensions, as of images, in channels-last memory format."""
     deterministic: bool = False
     """Use deterministic algorithms, which may be slower."""
     num_workers: int = 0
@@ -147,8 +147,8 @@ class TrainConfig:
     """Updates between evaluations; null: at the end of each epoch."""
     log_every: int = 20
     """Updates between training rows."""
-    objective: str = "val/accuracy"
-    """The metric that train.py returns to sweepers."""
+    objective: str | None = None
+    """The metric that runs are judged by, as val/loss; null: the one that the task says, else val/loss."""
     resume: str | None = None
     """RUN_DIR: go on with that run; auto: with the one in the same folder, if there is one."""
     init_from: str | None = None

@@ -8,6 +8,24 @@ from optwrap.errors import ConfigError, did_you_mean
 DIRECTIONS = ("min", "max")
 
 
+def objective_of(task: Any) -> str:
+    """Return what a task is judged by where the config does not say: its attribute `objective`, else val/loss.
+
+    Raises:
+        ConfigError: it says no metric of its own, or says nothing and has no loss.
+    """
+    said, names = getattr(task, "objective", None), _names(task)
+    if said is None and "val/loss" in names:
+        return "val/loss"
+    if said in names:
+        return str(said)
+    what = "has no objective and no metric loss" if said is None else f"has objective={said}, which is no metric"
+    raise ConfigError(
+        f"objective=null: the task ({type(task).__name__}) {what}.{did_you_mean(str(said), names)} "
+        f"Give objective=..., one of its metrics: {', '.join(names)}."
+    )
+
+
 class Objective:
     """The metric that `objective` names, which way it is better, and the best value of it so far.
 
@@ -19,7 +37,7 @@ class Objective:
     """
 
     def __init__(self, name: str, task: Any, better: str | None = None) -> None:
-        names = [f"{split}/{metric}" for split in ("val", "test") for metric in task.metrics]
+        names = _names(task)
         if name not in names:
             raise ConfigError(
                 f"objective={name}: there is no such metric.{did_you_mean(name, names)} "
@@ -43,6 +61,10 @@ class Objective:
         if better:
             self.best = value
         return better
+
+
+def _names(task: Any) -> list[str]:
+    return [f"{split}/{metric}" for split in ("val", "test") for metric in task.metrics]
 
 
 def _higher_is_better(metric: Any, name: str, better: str | None) -> bool | None:

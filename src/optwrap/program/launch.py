@@ -58,7 +58,7 @@ def run_or_launch(
                 with _signals() as noted:
                     _run_processes(nproc, nodes, attempt, command, folder)
                 result = read_result(folder)
-                return result.get(result.get("objective", cfg.objective))
+                return result.get(str(result.get("objective")))
             except Interrupted as interrupt:
                 _ask(handlers, noted or [interrupt.signum])
             command = [*(each for each in command if each != _AUTO), _AUTO]

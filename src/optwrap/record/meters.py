@@ -8,13 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
 
 
-class TrainMeter:
-    """Means of training metrics since the last row; `add` never waits for the device, `read` does."""
+def unit_of(task: Any) -> str:
+    """Return what a task counts its work in: its attribute `unit`, else samples.
 
-    def __init__(self) -> None:
+    Raises:
+        ConfigError: it is no name of a column.
+    """
+    unit = getattr(task, "unit", "samples")
+    if not isinstance(unit, str) or not unit.isidentifier():
+        raise ConfigError(f"task: {type(task).__name__}.unit is {unit!r}. It is a word such as images or tokens.")
+    return unit
+
+
+class TrainMeter:
+    """Means of training metrics since the last row, and units of work a second.
+
+    A metric under the `unit`'s own name is the units of its micro-batch and is summed; without one, samples are
+    counted. `add` never waits for the device, `read` does.
+    """
+
+    def __init__(self, unit: str = "samples") -> None:
+        self._unit = unit
         self._names: list[str] = []
         self.start()
 
@@ -41,10 +59,12 @@ class TrainMeter:
         self._last = time.monotonic()
 
     def read(self) -> tuple[dict[str, float], float]:
-        """Return the means and the samples a second since `start`."""
+        """Return the means over micro-batches, each counting once, and the units a second since `start`."""
         assert self._sum is not None
-        means = dict(zip(self._names, (self._sum / self._micro_batches).tolist(), strict=True))
-        return means, self._samples / max(self._seconds(), 1e-9)
+        sums = dict(zip(self._names, self._sum.tolist(), strict=True))
+        units = sums.pop(self._unit, self._samples)
+        means = {name: total / self._micro_batches for name, total in sums.items()}
+        return means, units / max(self._seconds(), 1e-9)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the row to come is made of so far."""

@@ -11,11 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from optwrap.files import REFERENCES, read_mapping
+from optwrap.record.progress import is_speed
 
 Rows = Sequence[Mapping[str, str]]
 
 # Not curves: where a row stands, and what belongs in the progress display.
-NOT_PLOTTED = {"split", "epoch", "update", "seconds", "grad_norm", "skipped_steps", "images_per_second"}
+NOT_PLOTTED = {"split", "epoch", "update", "seconds", "grad_norm", "skipped_steps"}
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": "#9db8d9", "linewidth": 1.2},
     "val": {"color": "#d1495b", "linewidth": 1.8, "marker": "o", "markersize": 3.5},
@@ -60,9 +61,13 @@ def _draw_references(axis: Any, lines: Mapping[str, Any]) -> None:
 
 def _panel_names(rows: Rows) -> list[str]:
     """Loss first, learning rates last; `generator.lr` is one as `lr` is."""
-    names = [name for name in (rows[0] if rows else ()) if name.rpartition(".")[2] not in NOT_PLOTTED]
+    names = [name for name in (rows[0] if rows else ()) if _is_plotted(name)]
     rates = [name for name in names if name.rpartition(".")[2] == "lr"]
     return ["loss", *(name for name in names if name not in {"loss", *rates}), *rates]
+
+
+def _is_plotted(name: str) -> bool:
+    return name.rpartition(".")[2] not in NOT_PLOTTED and not is_speed(name)
 
 
 def _curve(rows: Rows, split: str, name: str) -> tuple[list[float], list[float]]:

@@ -30,9 +30,14 @@ FORMATS = {
     "grad_norm": ".3f",
     "lr": ".3g",
     "seconds": ".1f",
-    "images_per_second": ",.0f",
 }
-LABELS = {"grad_norm": "grad norm", "skipped_steps": "skipped steps", "images_per_second": "images/s"}
+LABELS = {"grad_norm": "grad norm", "skipped_steps": "skipped steps"}
+_SPEED = "_per_second"
+
+
+def is_speed(name: str) -> bool:
+    """Whether a column is the run's own speed, `images_per_second`, and no hook's."""
+    return name.endswith(_SPEED) and "/" not in name
 
 
 class ConsoleHandler(logging.Handler):
@@ -154,7 +159,7 @@ def summary(results: Mapping[str, Value | str], files: Mapping[str, str | os.Pat
     `files` are paths by what they are; those that don't exist are left out.
     """
     present = {name: _short_path(path) for name, path in files.items() if Path(path).exists()}
-    cells = {name: _format(name.rsplit("/", 1)[-1], value) for name, value in results.items()}
+    cells = {name: _format(name, value) for name, value in results.items()}
     width = max(map(len, [*cells, *present]), default=0)
     lines = [f"  {name:<{width}}  {cell}" for name, cell in {**cells, **present}.items()]
     table = Table(show_header=False, title="Finished", title_justify="left", title_style="bold")
@@ -189,13 +194,15 @@ def _cells(row: Row) -> Iterator[tuple[str, str]]:
     for name, value in row.items():
         no_skips = name == "skipped_steps" and not value
         if value is not None and name not in ("epoch", "update") and not no_skips:
-            yield LABELS.get(name, name), _format(name, value)
+            label = name.replace(_SPEED, "/s") if is_speed(name) else LABELS.get(name, name)
+            yield label, _format(name, value)
 
 
 def _format(name: str, value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
-    return str(value) if not math.isfinite(value) else format(value, FORMATS.get(name, ".4g"))
+    kind = ",.0f" if is_speed(name) else FORMATS.get(name.rpartition("/")[2], ".4g")
+    return format(value, kind) if math.isfinite(value) else str(value)
 
 
 def _short_path(path: str | os.PathLike[str]) -> str:

@@ -25,7 +25,7 @@ class Recorder:
     """Collects a run's metrics; a context manager around the loop. Rank 0 writes them to the run's folder.
 
     `trackers` are the loggers beside metrics.csv, `resumed` what `state_dict` returned at the checkpoint that the
-    run goes on from, with this rank's own meter.
+    run goes on from, with this rank's own meter. `unit` is what the task counts its work in.
 
     Raises:
         ConfigError: `resumed` cannot be read; no file is touched then.
@@ -39,6 +39,7 @@ class Recorder:
         trackers: Trackers | None = None,
         resumed: Mapping[str, Any] | None = None,
         ranks: Ranks = ALONE,
+        unit: str = "samples",
     ) -> None:
         self.plan = plan
         self.metrics: dict[str, float] = {}
@@ -48,7 +49,8 @@ class Recorder:
             name: base_group(wrapper.param_groups, wrapper.optimizer.defaults.get("lr"))
             for name, wrapper in self._wrappers.items()
         }
-        self._meter = TrainMeter()
+        self._speed = f"{unit}_per_second"
+        self._meter = TrainMeter(unit)
         self._grad_norms = {
             f"{name}grad_norm": GradNorm(wrapper, plan.logs_update) for name, wrapper in self._wrappers.items()
         }
@@ -94,10 +96,10 @@ class Recorder:
             self._folder.advance(count)
         if not self.plan.logs_after(count):
             return
-        means, images_per_second = self._meter.read()
-        means = self._ranks.mean(means)
+        means, speed_of_rank = self._meter.read()
+        means = self._ranks.mean(means | {self._speed: speed_of_rank})
+        speed = {self._speed: means.pop(self._speed) * self._ranks.size}
         if self._folder is not None:
-            speed = {"images_per_second": images_per_second * self._ranks.size}
             more = {name: _number(value) for name, value in (columns or {}).items()}
             self._folder.train_row(self._place(count) | means | self._optimizer_columns() | speed | more)
         if columns:

@@ -15,13 +15,12 @@ from optwrap.checkpoint.model_state import sharded_params
 from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
 from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
-from optwrap.config.train_schema import TrainConfig
 from optwrap.errors import ConfigError
 from optwrap.loggers.trackers import build_trackers
 from optwrap.optim import Metrics, OptimWrapper, OptimWrapperDict, Schedule, ScheduleDict, build_schedule
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.calls import begin
-from optwrap.plan.objective import Objective
+from optwrap.plan.objective import Objective, objective_of
 from optwrap.plan.order import ENDLESS, Order
 from optwrap.plan.plan import Plan, accumulative_counts, make_plan
 from optwrap.plan.ranks import Ranks
@@ -29,6 +28,7 @@ from optwrap.program.folder import run_folder, save_config
 from optwrap.program.naming import named, project_folder
 from optwrap.provenance.record import write_provenance
 from optwrap.record.folder_writer import complete, send_rest
+from optwrap.record.meters import unit_of
 from optwrap.record.recorder import Recorder
 from optwrap.run.data.splits import EVALUATED
 from optwrap.run.loaders import Loaders
@@ -75,7 +75,7 @@ def set_course(
     """
     ranks, folder = process.ranks, run_folder()
     seed_rank(cfg.seed, ranks)
-    objective = Objective(_objective(cfg, data), task, cfg.checkpoint.best)
+    objective = Objective(_objective(cfg, data, task), task, cfg.checkpoint.best)
     check_sharding(cfg.checkpoint)
     checkpoints = Checkpoints.of_run(folder, cfg.checkpoint.keep)
     checkpoints.check_own()
@@ -122,9 +122,9 @@ def _plan(
     )
 
 
-def _objective(cfg: DictConfig, data: Loaders) -> str:
-    """Return the objective's name: of the split that is there, where the config has the default."""
-    name = str(cfg.objective)
+def _objective(cfg: DictConfig, data: Loaders, task: Any) -> str:
+    """Return the objective's name; where the config leaves it to the task, of the split that is there."""
+    name = objective_of(task) if cfg.objective is None else str(cfg.objective)
     split, _, metric = name.partition("/")
     others = [each for each in EVALUATED if data.has(each)]
     if split not in EVALUATED or split in others:
@@ -134,7 +134,7 @@ def _objective(cfg: DictConfig, data: Loaders) -> str:
             f"data.val and data.test are missing or empty, and objective={name} is of one of them. Give data.val, "
             "as by holding back a part of data.train."
         )
-    if name != TrainConfig.objective:
+    if cfg.objective is not None:
         raise ConfigError(
             f"objective={name}: data.{split} is missing or empty. Give it, or objective={others[0]}/{metric}."
         )
@@ -151,4 +151,5 @@ def record(course: Course) -> Recorder:
     if ranks.is_first:
         facts = machine(course.process) | {"data": course.data.fingerprint}
         write_provenance(course.folder, project_folder(), facts)
-    return Recorder(course.folder, course.plan, course.parts.optim_wrapper, trackers, records, ranks)
+    unit = unit_of(course.parts.task)
+    return Recorder(course.folder, course.plan, course.parts.optim_wrapper, trackers, records, ranks, unit)

@@ -97,7 +97,7 @@ def _restore(norm: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
 
 
 def write_artifacts(task: Any, folder: Path, update: int) -> list[Path]:
-    """Let a task that has `write_artifacts(folder, update)` leave files of its own, such as sample images.
+    """Let a task that has `write_artifacts(folder, update)` leave files of its own, such as pictures.
 
     Return the files that it returns, for `Recorder.artifacts`; none where it returns nothing.
 

@@ -27,7 +27,7 @@ from optwrap.run.data.batches import Collate, SeededBatches, collate_of, deliver
 from optwrap.run.data.splits import EVALUATED, Splits, find_splits, is_stream, length_of
 from optwrap.run.data.streams import EvaluationStream, TrainingStream
 from optwrap.run.debugging import fewer_samples
-from optwrap.run.setup import Process
+from optwrap.run.setup import Process, memory_format
 
 logger = logging.getLogger(__name__)
 
@@ -140,15 +140,20 @@ def load_data(cfg: DictConfig, process: Process) -> Loaders:
             "max_updates=null: data.train is a stream that does not say its length, so epochs have no end. Give "
             "max_updates=..., or the stream a __len__."
         )
-    return make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, process, cfg.channels_last)
+    return make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, process, memory_format(cfg))
 
 
 def make_loaders(
-    data: Any, batch_size: int, num_workers: int, seed: int, process: Process, channels_last: bool = False
+    data: Any,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    process: Process,
+    memory_format: torch.memory_format = torch.preserve_format,
 ) -> Loaders:
     """Return loaders of the splits of `data` (`find_splits`); each of several ranks gets its part.
 
-    `batch_size` counts the samples of a micro-batch over all ranks.
+    `batch_size` counts the samples of a micro-batch over all ranks; `memory_format` is as of `to_device`.
 
     Raises:
         ConfigError: a number is out of range, not one training batch is full, or the ranks cannot share a batch;
@@ -176,7 +181,7 @@ def make_loaders(
         # Its own, or starting an iterator would draw from the generator that the model uses.
         "generator": torch.Generator().manual_seed(seed),
     }
-    move = partial(to_device, device=process.device, channels_last=channels_last)
+    move = partial(to_device, device=process.device, memory_format=memory_format)
     return Loaders(order, splits, move, options)
 
 
@@ -206,21 +211,20 @@ def _check_shares(batch_size: int, ranks: Ranks) -> None:
         )
 
 
-def to_device(batch: Any, device: torch.device, channels_last: bool = False) -> Any:
-    """Return `batch` on the device; images in channels_last.
+def to_device(batch: Any, device: torch.device, memory_format: torch.memory_format = torch.preserve_format) -> Any:
+    """Return `batch` on the device, its tensors of four dimensions in `memory_format`.
 
     It is a tensor, or lists, tuples and mappings of them, or of what has a method `to(device)`; the rest stays.
     """
     if isinstance(batch, Tensor):
-        if channels_last and batch.ndim == 4:
-            return batch.to(device, non_blocking=True, memory_format=torch.channels_last)
-        return batch.to(device, non_blocking=True)
+        kept = memory_format if batch.ndim == 4 else torch.preserve_format
+        return batch.to(device, non_blocking=True, memory_format=kept)
     if isinstance(batch, Mapping):
-        return {key: to_device(item, device, channels_last) for key, item in batch.items()}
+        return {key: to_device(item, device, memory_format) for key, item in batch.items()}
     if callable(getattr(batch, "to", None)):  # a PackedSequence, which is a tuple too, a graph
         return batch.to(device)
     if isinstance(batch, list | tuple):
-        items = [to_device(item, device, channels_last) for item in batch]
+        items = [to_device(item, device, memory_format) for item in batch]
         return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
     return batch
 

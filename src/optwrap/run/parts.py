@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import nn
 
@@ -13,7 +12,7 @@ from optwrap.instantiate import argument_names, build, locate
 from optwrap.optim import OptimWrapper, OptimWrapperDict
 from optwrap.program.folder import run_folder
 from optwrap.run.loaders import Loaders
-from optwrap.run.setup import Process
+from optwrap.run.setup import Process, memory_format
 from optwrap.run.threads import set_threads
 
 
@@ -25,7 +24,7 @@ def build_model(cfg: DictConfig, process: Process) -> nn.Module:
     model = build(cfg.model, "model").to(process.device)
     set_threads(cfg.get("threads"), model, process.device)
     if cfg.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=memory_format(cfg))
     if cfg.compile:
         model.compile()  # in place: names of parameters stay
     return model

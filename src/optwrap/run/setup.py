@@ -39,6 +39,11 @@ def set_up(cfg: DictConfig) -> Process:
     return Process(find_device(cfg.device, ranks), ranks)
 
 
+def memory_format(cfg: DictConfig) -> torch.memory_format:
+    """Return how tensors of four dimensions lie in memory, those of the model and those of batches."""
+    return torch.channels_last if cfg.channels_last else torch.preserve_format
+
+
 def machine(process: Process) -> dict[str, Any]:
     """Return what a run is to be repeated on: the device and its driver, threads and ranks."""
     on_cuda = process.device.type == "cuda"

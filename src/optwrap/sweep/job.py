@@ -22,7 +22,7 @@ from optwrap.lock import BusyError, locked
 from optwrap.provenance.code import differing
 from optwrap.provenance.record import recorded_files
 from optwrap.sweep import identity
-from optwrap.sweep.records import Record, read_record, set_aside, write_record
+from optwrap.sweep.records import Record, read_record, read_result, set_aside, write_record
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _attempt(
     sweep: Sweep,
     message: Callable[[Exception], str],
 ) -> float | None:
-    record = before.begun(list(HydraConfig.get().overrides.task), cfg.objective, sweep.name)
+    record = before.begun(list(HydraConfig.get().overrides.task), cfg.objective or "", sweep.name)
     write_record(folder, record)
     status, metric, error = "interrupted", None, ""
     try:
@@ -128,7 +128,9 @@ def _attempt(
         bug = said.startswith("Traceback")
         status, error = "failed", _bug(failure, said) if bug else said
     finally:  # on Ctrl-C too, and where a launcher stops its process
-        write_record(folder, record.ended(status, metric=metric, error=error))
+        # Where the config leaves it to the task, the result says what the metric is.
+        objective = str(read_result(folder).get("objective", ""))
+        write_record(folder, record.ended(status, objective=objective, metric=metric, error=error))
     return metric
 
 

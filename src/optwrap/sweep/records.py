@@ -23,7 +23,7 @@ class Record:
     """How a job stands; times are in seconds, `started` since 1970.
 
     `status` is running, finished, failed, interrupted (Ctrl-C, or asked to stop) or killed. `sweep` is the call of
-    the program that last dealt with the job.
+    the program that last dealt with the job. `objective` is empty until the end where the task says it.
     """
 
     status: str = "running"
@@ -55,10 +55,15 @@ class Record:
             sweep=sweep,
         )
 
-    def ended(self, status: str, *, metric: float | None = None, error: str = "") -> Self:
-        """Return the record of an attempt that is over."""
+    def ended(self, status: str, *, objective: str = "", metric: float | None = None, error: str = "") -> Self:
+        """Return the record of an attempt that is over; `objective` is what its result names, if it does."""
         return replace(
-            self, status=status, metric=metric, error=error, duration=round(time.time() - self.started, 2)
+            self,
+            status=status,
+            objective=objective or self.objective,
+            metric=metric,
+            error=error,
+            duration=round(time.time() - self.started, 2),
         )
 
     def seen_by(self, sweep: str) -> Self:

@@ -18,6 +18,9 @@ class ClassificationTask:
     `metrics` holds 'loss' and 'accuracy' over the batches that `eval_step` has seen since its last reset.
     """
 
+    unit = "images"
+    objective = "val/accuracy"
+
     def __init__(self, model: nn.Module, num_classes: int, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"task.label_smoothing={label_smoothing} must be at least 0 and below 1.")

@@ -76,7 +76,20 @@ def test_a_pause_before_the_first_micro_batch_is_left_out_of_the_throughput(tmp_
         recorder.pause()
         now = 102.0
         recorder.train_step({"loss": torch.tensor(1.0)}, 8, 1)
-    assert float(rows(tmp_path)[0]["images_per_second"]) == 4
+    assert float(rows(tmp_path)[0]["samples_per_second"]) == 4
+
+
+def test_the_units_that_the_ranks_have_seen_add_up(tmp_path, optim_wrapper, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    # The other rank has seen three times as much, in the same time.
+    ranks = SimpleNamespace(size=2, is_first=True, mean=lambda own: {name: 2 * each for name, each in own.items()})
+    with Recorder(tmp_path, PLAN, optim_wrapper, ranks=ranks, unit="tokens") as recorder:
+        now = 2.0
+        recorder.train_step({"loss": torch.tensor(1.0), "tokens": torch.tensor(10)}, 8, 1)
+    (row,) = rows(tmp_path)
+    assert float(row["tokens_per_second"]) == 5 + 15
+    assert "tokens" not in row
 
 
 def test_training_rows_can_be_left_out(tmp_path, optim_wrapper):
@@ -150,7 +163,7 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(tmp_path, optim_wrap
     state = go_on(tmp_path / "parts", 0, 5)  # two rows more than the checkpoint knows
     go_on(tmp_path / "parts", 3, 3, state)  # and then nothing until
     go_on(tmp_path / "parts", 3, 6, state)
-    times = {"seconds", "images_per_second"}
+    times = {"seconds", "samples_per_second"}
     whole, parts = (
         [{name: cell for name, cell in row.items() if name not in times} for row in rows(tmp_path / name)]
         for name in ("whole", "parts")

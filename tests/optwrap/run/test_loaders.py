@@ -167,7 +167,7 @@ def test_errors_name_the_key(kwargs, said, data):
 
 def test_nested_batches_move_and_images_become_channels_last():
     images, labels = torch.zeros(2, 3, 4, 4), torch.zeros(2)
-    moved = to_device({"pair": (images, labels), "name": "x"}, CPU, channels_last=True)
+    moved = to_device({"pair": (images, labels), "name": "x"}, CPU, torch.channels_last)
     assert moved["pair"][0].is_contiguous(memory_format=torch.channels_last)
     assert moved["pair"][1].shape == (2,)
     assert moved["name"] == "x"

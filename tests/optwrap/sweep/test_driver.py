@@ -39,6 +39,15 @@ def test_keys_that_change_no_result_make_no_other_job(program):
     assert sorted(program.ran) == ["0 20", "1 20"]
 
 
+def test_an_objective_left_to_the_task_is_recorded_as_the_result_names_it(program):
+    assert "best val/accuracy 3" in program.sweep("seed=0", "epochs=2,3", "objective=null").out
+    records = [json.loads(path.read_text()) for path in program.out.rglob("record.json")]
+    assert sorted((record["objective"], record["metric"]) for record in records) == [
+        ("val/accuracy", 2.0),
+        ("val/accuracy", 3.0),
+    ]
+
+
 def test_a_sweep_killed_in_its_middle_goes_on_to_the_results_of_an_uninterrupted_one(program, tmp_path):
     points = ("seed=0,1,2", "epochs=2,3")
     process = program.start(*points, JOB_SECONDS="0.1")

@@ -51,6 +51,7 @@ def test_without_test_val_is_evaluated_as_ever(train):
     ("overrides", "said"),
     [
         (("objective=val/loss",), "objective=val/loss: data.val is missing or empty"),
+        (("objective=val/accuracy",), "or objective=test/accuracy"),
         (("data.test=null",), "data.val and data.test are missing or empty"),
         (("hooks=early_stopping",), "hooks.early_stopping follows an evaluation on val, and data.val is missing"),
         (("schedule=warmup_plateau",), "follows an evaluation on val, and data.val is missing"),
