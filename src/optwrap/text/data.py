@@ -56,7 +56,8 @@ def text_folder(root: str, pattern: str = "**/*.txt", **options: Any) -> TextDat
     Args:
         root, pattern: where the files are, and which.
         options: `cache`, a folder for files of tokens; `tokenizer`, bytes or bpe; `vocab_size`; `length`, tokens a
-            sample; `layout`, windows, documents or packed; `val_share`, `test_share`, of the files.
+            sample; `layout`, windows, documents or packed; `split_at`, a text at which files are cut into
+            documents; `val_share`, `test_share`, of the files.
 
     Raises:
         ConfigError: there are no files, a split has none, or an option is no such value.
@@ -73,6 +74,7 @@ def _text_data(
     vocab_size: int = ByteVocabulary.size,
     length: int = 256,
     layout: str = "windows",
+    split_at: str | None = None,
     val_share: float = 0.05,
     test_share: float = 0.05,
 ) -> TextData:
@@ -84,10 +86,10 @@ def _text_data(
             f"or larger shares than data.val_share={val_share} and data.test_share={test_share}."
         )
     where = Path(cache).expanduser()
-    known = fingerprint(files, about, tokenizer, vocab_size, val_share, test_share)
+    known = fingerprint(files, about, tokenizer, vocab_size, val_share, test_share, split_at)
     vocabulary = _vocabulary(tokenizer, vocab_size, [files[name] for name in splits["train"]], where / known)
     rows = {
-        split: kept_row(where / f"{known}-{split}.npy", [files[name] for name in names], vocabulary)
+        split: kept_row(where / f"{known}-{split}.npy", [files[name] for name in names], split_at, vocabulary)
         for split, names in splits.items()
     }
     if (shortest := min(len(row.tokens) for row in rows.values())) <= length:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,18 @@ def kept_file(path: Path, make: Callable[[Path], None]) -> Path:
     return path
 
 
-def kept_row(path: Path, files: list[Path], vocabulary: Vocabulary) -> TokenRow:
-    """Return the tokens of files, from the file at `path`, which is made where it is not there."""
+def documents_of(files: Iterable[Path], split_at: str | None) -> Iterator[bytes]:
+    """Yield the documents of files: each file, or what lies between the places where it has `split_at`."""
+    for file in files:
+        content = file.read_bytes()
+        yield from [part for part in content.split(split_at.encode()) if part] if split_at else [content]
+
+
+def kept_row(path: Path, files: list[Path], split_at: str | None, vocabulary: Vocabulary) -> TokenRow:
+    """Return the tokens of files' documents, from the file at `path`, which is made where it is not there."""
 
     def make(own: Path) -> None:
-        row = TokenRow.of((vocabulary.encode(file.read_bytes()) for file in files), vocabulary.separator)
+        row = TokenRow.of(map(vocabulary.encode, documents_of(files, split_at)), vocabulary.separator)
         with own.open("wb") as out:
             np.save(out, row.starts)
             np.save(out, row.tokens)

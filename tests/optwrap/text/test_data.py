@@ -69,6 +69,12 @@ def test_a_batch_of_any_layout_holds_what_a_model_takes(folder):
         assert ("documents" in batch) == (layout == "packed")
 
 
+def test_files_are_cut_into_documents_where_told(folder):
+    whole, cut = (contents(made(folder, split_at=at), "train") for at in (None, "all. "))
+    assert "".join(text.replace("all. ", "") for text in whole) == "".join(cut)
+    assert len(cut) > 2 * len(whole)
+
+
 def test_python_s_own_sources_are_a_corpus(tmp_path):
     data = stdlib(cache=str(tmp_path), length=64)
     assert data.fingerprint.startswith("Python 3.")
