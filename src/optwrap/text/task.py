@@ -81,18 +81,18 @@ class LanguageModelTask:
         """Do one micro-batch; return its loss and the number of tokens that it predicts."""
         tokens = (batch["targets"] != IGNORED).sum()
         with optim_wrapper.optim_context(self.model):
-            loss = self._losses(batch).sum() / tokens
+            loss = self.losses(batch).sum() / tokens
         optim_wrapper.update_params(loss, weight=tokens)
         return {"loss": loss.detach(), "tokens": tokens}
 
     @torch.no_grad()
     def eval_step(self, batch: Mapping[str, Tensor]) -> None:
         """Add one batch to `metrics`."""
-        losses = self._losses(batch)
+        losses = self.losses(batch)
         self.metrics["loss"].update(losses[batch["targets"].flatten() != IGNORED])
         self.metrics["bits_per_byte"].update(losses, batch["bytes"])
 
-    def _losses(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of each target (N * T), zero where it is ignored."""
         documents = batch.get("documents")
         logits = self.model(batch["inputs"]) if documents is None else self.model(batch["inputs"], documents)
