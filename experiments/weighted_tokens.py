@@ -1,7 +1,7 @@
 """How far accumulation over documents is off where each micro-batch counts the same: a task, and a table."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ class MeanOfMeansTask(LanguageModelTask):
         return {"loss": loss.detach(), "tokens": tokens}
 
 
-def gradient(task: LanguageModelTask, micro_batches: list[Mapping[str, Tensor]]) -> Tensor:
+def gradient(task: LanguageModelTask, micro_batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """Return the gradient of an update over micro-batches, as one vector."""
     parameters = list(task.model.parameters())
     found: list[Tensor] = []

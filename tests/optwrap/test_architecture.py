@@ -31,7 +31,7 @@ optim.readings
 optim.averaging  optim.perturbation  optim.window  optim.matrices
 optim.step
 optim.parallel  models
-optim.assignment  vision  plan.random_state
+optim.assignment  vision  text  plan.random_state
 sweep.driver
 sweep.callback  sweep.asked
 sweep.failures

@@ -18,12 +18,14 @@ def generate(
     was_training = model.training
     model.eval()
     text, cache, new = prompt, model.new_cache(len(prompt)), prompt[:, -model.length :]
-    for _ in range(count):
-        if cache.used + new.shape[1] > model.length:
-            cache, new = model.new_cache(len(prompt)), text[:, -(model.length // 2) :]
-        logits = model(new, cache=cache)[:, -1].float()
-        new = _drawn(logits, temperature, generator)
-        text = torch.cat([text, new], dim=1)
+    # Compiled code would be made anew for each length.
+    with torch.compiler.set_stance("force_eager"):
+        for _ in range(count):
+            if cache.used + new.shape[1] > model.length:
+                cache, new = model.new_cache(len(prompt)), text[:, -max(1, model.length // 2) :]
+            logits = model(new, cache=cache)[:, -1].float()
+            new = _drawn(logits, temperature, generator)
+            text = torch.cat([text, new], dim=1)
     model.train(was_training)
     return text[:, prompt.shape[1] :]
 

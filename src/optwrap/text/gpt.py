@@ -183,7 +183,9 @@ class GPT(nn.Module):
         """Return room for `length` tokens of `count` texts."""
         weight = self.embedding.weight
         shape = (count, self.heads, self.length, weight.shape[1] // self.heads)
-        return Cache([(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in self.blocks])
+        # Plain tensors, also where the weight is a shard.
+        kept = [[torch.zeros(shape, dtype=weight.dtype, device=weight.device) for _ in "kv"] for _ in self.blocks]
+        return Cache([(key, value) for key, value in kept])
 
 
 def rotations(length: int, width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:

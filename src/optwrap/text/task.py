@@ -112,7 +112,8 @@ class LanguageModelTask:
         device = next(self.model.parameters()).device
         prompt = torch.tensor([start] * self.samples, device=device)
         draws = torch.Generator().manual_seed(update)
-        made = generate(self.model, prompt, self.sample_tokens, self.temperature, draws)  # type: ignore[arg-type]
+        model: Any = getattr(self.model, "module", self.model)  # inside DDP
+        made = generate(model, prompt, self.sample_tokens, self.temperature, draws)
         texts = [self.prompt + self.vocabulary.decode(row) for row in made.tolist()]
         file = folder / "samples" / f"{update:06}.txt"
         file.parent.mkdir(exist_ok=True)

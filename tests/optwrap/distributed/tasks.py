@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.distributed as dist
 import torch.nn.functional as F
 from hydra.core.hydra_config import HydraConfig
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 
 from optwrap.errors import ConfigError
 from optwrap.optim import frozen
+from optwrap.text import GPT
+from optwrap.text.token_file import TokenRow
+from optwrap.text.vocabulary import ByteVocabulary
+from optwrap.text.windows import Documents
 from optwrap.vision import ClassificationTask
 
 
@@ -26,6 +31,22 @@ class WeightedTask(ClassificationTask):
             loss = (losses * counted).sum() / items.clamp(min=1)
         optim_wrapper.update_params(loss, weight=items)
         return {"loss": loss.detach()}
+
+
+def texts(augment: bool) -> dict[str, Documents]:
+    """Documents of 1 to 30 bytes, so that no two micro-batches hold as many tokens."""
+    assert not augment
+    vocabulary, generator = ByteVocabulary(), np.random.default_rng(0)
+    documents = [
+        generator.integers(97, 123, length).astype(np.uint16) for length in generator.integers(1, 31, 200)
+    ]
+    row = TokenRow.of(documents, vocabulary.separator)
+    return dict.fromkeys(("train", "val", "test"), Documents(row, 24, vocabulary.bytes_of))
+
+
+def tiny_gpt(dim: int, depth: int, heads: int) -> GPT:
+    """A language model of these."""
+    return GPT(ByteVocabulary.size, length=24, width=dim, depth=depth, heads=heads)
 
 
 class BypassingTask(ClassificationTask):

@@ -21,6 +21,13 @@ MIXINS = {
     "by value": ["optim_wrapper=[sgd,clip_value]", "optim_wrapper.clip_grad.clip_value=0.001"],
     "layer decay": ["optim_wrapper=[adamw,layer_decay]", EPS],
     "weighted": ["optim_wrapper=[sgd,clip]", "task._target_=tests.optwrap.distributed.tasks.WeightedTask"],
+    "text": [
+        *("optim_wrapper=[adamw,clip]", EPS, "task._target_=optwrap.text.LanguageModelTask"),
+        *(
+            "model._target_=tests.optwrap.distributed.tasks.tiny_gpt",
+            "data._target_=tests.optwrap.distributed.tasks.texts",
+        ),
+    ],
     "hybrid": ["optim_wrapper=hybrid_muon"],
     "amp": ["optim_wrapper=[sgd,amp,clip]", "optim_wrapper.loss_scale={init_scale: 1024}"],
     "gan": [

@@ -102,7 +102,7 @@ def test_layer_decay_muon_and_weight_decay_find_their_parameters_without_a_hint(
     decayed = rates(
         optimizer=adamw,
         constructor={"_target_": "optwrap.optim.LayerDecayOptimWrapperConstructor"},
-        paramwise_cfg={"decay_factor": 0.5},
+        paramwise_cfg={"decay_factor": 0.5, "decay_by": "block"},
     )
     found = {name: each.options["lr"] for name, each in decayed.items()}
     assert found["head.weight"] == found["norm.weight"] == 1.0

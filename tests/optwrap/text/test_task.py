@@ -49,7 +49,7 @@ def test_unequal_micro_batches_give_the_gradient_of_the_whole_batch():
     task.model.zero_grad()
     losses.backward()
     for name, parameter in task.model.named_parameters():
-        torch.testing.assert_close(split[name], parameter.grad)
+        torch.testing.assert_close(split[name], parameter.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_a_micro_batch_without_a_target_adds_nothing():
