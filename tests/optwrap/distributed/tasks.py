@@ -38,7 +38,7 @@ def texts(augment: bool) -> dict[str, Documents]:
     assert not augment
     vocabulary, generator = ByteVocabulary(), np.random.default_rng(0)
     documents = [
-        generator.integers(97, 123, length).astype(np.uint16) for length in generator.integers(1, 31, 200)
+        generator.integers(97, 123, length).astype(np.uint16) for length in generator.integers(1, 31, 1500)
     ]
     row = TokenRow.of(documents, vocabulary.separator)
     return dict.fromkeys(("train", "val", "test"), Documents(row, 24, vocabulary.bytes_of))
