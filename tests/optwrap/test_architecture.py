@@ -28,7 +28,7 @@ optim.constructors
 optim.amp  optim.wrapper_dict
 optim.wrapper
 optim.readings
-optim.averaging  optim.perturbation  optim.window
+optim.averaging  optim.perturbation  optim.window  optim.matrices
 optim.step
 optim.parallel  models
 optim.assignment  vision  plan.random_state

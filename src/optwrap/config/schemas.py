@@ -182,6 +182,10 @@ class HybridOptimWrapperConfig(OptimWrapperConfig):
     """The optimizer of hidden matrices: `_target_` and its arguments, less the parameters."""
     head: list[str] | None = None
     """Parts of the names of the head, which `optimizer` takes; null: found by ties, use and names."""
+    hidden_convolutions: bool = True
+    """Whether convolutions are hidden matrices, their output channels as rows; false: `optimizer` takes them."""
+    split_fused: Any = None
+    """Projections to cut into equal matrices, such as qkv: true, parts of names, or names with sizes."""
 
 
 @dataclass

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from optwrap.optim.averaging.switched import switches
 from optwrap.optim.constructors.hybrid import HybridOptimizer, optimizers_of
+from optwrap.optim.matrices.on_matrices import class_of
 from optwrap.optim.step.layout import params_of
 from optwrap.optim.step.loading import NOT_OPTIONS
 from optwrap.optim.wrapper import OptimWrapper
@@ -62,7 +63,7 @@ def named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str
                 for key, value in group.items()
                 if key not in NOT_OPTIONS and not isinstance(value, type)
             }
-            state["optimizers"][name] = type(optimizer).__name__
+            state["optimizers"][name] = class_of(optimizer).__name__
     own = optim_wrapper.state_dict()
     of_optimizer = _keys_of_optimizer(optim_wrapper)
     state["rest"] = {key: value for key, value in own.items() if key not in of_optimizer}
@@ -89,7 +90,9 @@ def evaluated_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     for prefix, part in parts.items():
         averaging = part["rest"].get("averaging", {})
         weights = {**part["rest"].get("evaluated", {}), **(averaging.get("averages") or {})}
-        found |= {f"{prefix}{name}": each for name, each in weights.items()} | averaging.get("buffers", {})
+        # A wrapper of a parameter alone has no name behind its own.
+        found |= {f"{prefix}{name}".removesuffix("."): each for name, each in weights.items()}
+        found |= averaging.get("buffers", {})
     return found
 
 
@@ -127,7 +130,7 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
     loaded = {key: own[key] for key in own if key in of_optimizer}
     kinds: dict[str, str] = {}
     for target, optimizer in zip(_targets(loaded), optimizers_of(optim_wrapper.optimizer), strict=True):
-        kinds |= dict.fromkeys(_put_shared(target, optimizer, state), type(optimizer).__name__)
+        kinds |= dict.fromkeys(_put_shared(target, optimizer, state), class_of(optimizer).__name__)
     for part, key in _OF_EACH_PARAM.items():
         if part in rest and rest[part][key]:
             rest[part] = {**rest[part], key: [rest[part][key].get(name) for name in kinds]}
@@ -144,7 +147,7 @@ def load_named_state_dict(optim_wrapper: OptimWrapper | OptimWrapperDict, state:
 def _put_shared(target: dict[str, Any], optimizer: Optimizer, state: Mapping[str, Any]) -> list[str]:
     """Put what the checkpoint has of the optimizer's parameters into its state dict; return their names."""
     order = [name for name, _, _ in _named(optimizer)]
-    kind = type(optimizer).__name__
+    kind = class_of(optimizer).__name__
     shared = {i: name for i, name in enumerate(order) if state["optimizers"].get(name) == kind}
     target["state"] = {i: state["state"][name] for i, name in shared.items() if name in state["state"]}
     saved = {name: state["options"][name] for name in shared.values()}
@@ -161,7 +164,7 @@ def _group_state(
     That is whatever its constructor takes no argument for. `saved` has the options by parameter name; a group of
     new parameters alone gets what all others agree on.
     """
-    parameters = inspect.signature(type(optimizer)).parameters
+    parameters = inspect.signature(class_of(optimizer)).parameters
     options = set(parameters)
     if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         options |= set(optimizer.defaults)

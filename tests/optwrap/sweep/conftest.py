@@ -20,7 +20,7 @@ CONF = Path(__file__).parents[3] / "conf"
 
 # Few keys, since Hydra takes longer to compose the project's own than a sweep of this program lasts.
 CONFIG = """
-defaults: [_self_, override hydra/job_logging: app]
+defaults: [_self_, override hydra/job_logging: app, override hydra/sweeper: grid]
 seed: 0
 epochs: 20
 batch_size: 64

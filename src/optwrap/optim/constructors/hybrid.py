@@ -1,24 +1,30 @@
 """Several optimizers behind one wrapper, split by kind of parameter: Muon with AdamW."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from optwrap.errors import ConfigError, did_you_mean
+from optwrap.errors import ConfigError
 from optwrap.instantiate import plain
-from optwrap.optim.assignment.head import embedding_weights, head_layers
+from optwrap.optim.assignment.hidden.cut import Cuts, Hidden, shapes
+from optwrap.optim.assignment.hidden.matrices import hidden_matrices
 from optwrap.optim.assignment.params import NamedParam, check_trainable, walk
 from optwrap.optim.assignment.paramwise import ParamwiseRules
 from optwrap.optim.assignment.rules import assign, check_matches
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.assignment.type_matches import check_types
 from optwrap.optim.constructors.default import DefaultOptimWrapperConstructor, build_optimizer
+from optwrap.optim.matrices.on_matrices import on_matrices
 from optwrap.optim.step.fused import FusedKernel
 from optwrap.optim.wrapper import OptimWrapper
+
+logger = logging.getLogger(__name__)
 
 
 class HybridOptimizer(Optimizer):
@@ -97,15 +103,17 @@ def optimizers_of(optimizer: Optimizer) -> list[Optimizer]:
 class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Builds one wrapper around two optimizers: `hidden_optimizer` for hidden matrices, `optimizer` for the rest.
 
-    Hidden matrices are the two-dimensional weights of layers, other than embeddings and the head, under whatever
-    name; the head is what `head` lists (parts of names), or is found (see `head_layers`). One backward pass, one
-    accumulation count, one clip norm over all. `paramwise_cfg` applies to both, each with its own base values.
+    Hidden matrices are the weights of layers other than embeddings and the head, under whatever name (see
+    `hidden_matrices`): convolutions too unless `hidden_convolutions` is false, experts one by one, and what
+    `split_fused` names in its parts. The head is what `head` lists (parts of names), or is found (see
+    `head_layers`). One backward pass, one accumulation count, one clip norm over all. `paramwise_cfg` applies to
+    both, each with its own base values.
 
     Source: Jordan et al., Muon, 2024, for the split.
 
     Raises:
-        ConfigError: `hidden_optimizer` is missing, a part in `head` matches no name, the head is not clear, or one
-            of the two optimizers gets no parameter.
+        ConfigError: `hidden_optimizer` is missing, a part in `head` or `split_fused` matches no name, the head is
+            not clear, or one of the two optimizers gets no parameter.
     """
 
     def __init__(
@@ -114,11 +122,17 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         cfg = dict(optim_wrapper_cfg)
         hidden = cfg.pop("hidden_optimizer", None)
         self.head: Sequence[str] = cfg.pop("head", None) or ()
+        self.hidden_convolutions = cfg.pop("hidden_convolutions", True)
+        self.split_fused = cfg.pop("split_fused", None)
         super().__init__(cfg, paramwise_cfg)
         if hidden in (None, "???"):
             raise ConfigError(
                 "optim_wrapper.hidden_optimizer is not set: name the optimizer of hidden matrices, such as "
                 "{_target_: torch.optim.Muon, lr: 0.02}."
+            )
+        if not isinstance(self.hidden_convolutions, bool):
+            raise ConfigError(
+                f"optim_wrapper.hidden_convolutions={self.hidden_convolutions!r}: it is true or false."
             )
         self.optimizer_cfgs = {
             "hidden": plain(hidden, "optim_wrapper.hidden_optimizer"),
@@ -132,82 +146,81 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         rules = ParamwiseRules.from_config(self.paramwise_cfg)
         check_matches(params, rules)
         check_types(params, rules)
-        hidden = {param.name for param in self.hidden(model)}
+        cuts = _cuts(self.hidden(model))
         parts = {
-            "hidden": [param for param in params if param.name in hidden],
-            "rest": [param for param in params if param.name not in hidden],
+            "hidden": [param for param in params if param.tensor in cuts],
+            "rest": [param for param in params if param.tensor not in cuts],
         }
         assignments: list[Assignment] = []
         optimizers: dict[str, Optimizer] = {}
         for part, its_params in parts.items():
-            its_assignments = self._assign_part(part, its_params, rules)
-            optimizers[part] = self._build_part(part, param_groups(its_assignments))
+            its_assignments = self._assign_part(part, its_params, rules, cuts)
+            optimizers[part] = self._build_part(part, param_groups(its_assignments), cuts)
             assignments += its_assignments
+        self._say(assignments, cuts)
         wrapper = self.build_wrapper(HybridOptimizer(optimizers))
         wrapper.assignments = assignments
         return wrapper
 
-    def hidden(self, model: nn.Module) -> list[NamedParam]:
-        """Return the parameters of `hidden_optimizer`; override it for a split of your own."""
-        return hidden_matrices(model, self.head)
+    def hidden(self, model: nn.Module) -> Sequence[NamedParam | Hidden]:
+        """Return the parameters of `hidden_optimizer`; override it for a split of your own.
 
-    def _assign_part(self, part: str, params: Sequence[NamedParam], rules: ParamwiseRules) -> list[Assignment]:
+        A Hidden says how to cut the parameter into matrices; others are given to the optimizer as they are.
+        """
+        return hidden_matrices(model, self.head, self.hidden_convolutions, self.split_fused)
+
+    def _assign_part(
+        self, part: str, params: Sequence[NamedParam], rules: ParamwiseRules, cuts: Cuts
+    ) -> list[Assignment]:
         trainable = [param.tensor for param in params if param.tensor.requires_grad]
         if not trainable:
-            what = "hidden matrix (two-dimensional, no embedding or head)" if part == "hidden" else "other one"
-            raise ConfigError(
-                f"{_key(part)}: no trainable parameter of the model is for it, no {what}. Use one optimizer, such "
-                "as optim_wrapper=adamw."
-            )
-        base = self._build_part(part, [{"params": trainable}]).defaults
+            raise self._nothing_for(part)
+        base = self._build_part(part, [{"params": trainable}], cuts).defaults
         own_keys = {
             key: options
             for key, options in rules.custom_keys.items()
             if any(key in param.name and param.tensor.requires_grad for param in params)
         }
-        name = self.optimizer_cfgs[part]["_target_"]
-        name = getattr(name, "__name__", str(name)).rpartition(".")[2]
+        name = self._class_of(part)
         try:
             assignments = assign(params, base, replace(rules, custom_keys=own_keys))
         except ConfigError as error:  # which of the two has no such option?
             raise ConfigError(str(error).replace("the optimizer has no", f"{name} has no")) from error
         return [replace(each, rule=f"{name}: {each.rule}") for each in assignments]
 
-    def _build_part(self, part: str, groups: list[dict[str, Any]]) -> Optimizer:
-        return build_optimizer(self.optimizer_cfgs[part], _key(part), groups)
+    def _nothing_for(self, part: str) -> ConfigError:
+        what = "hidden matrix (two-dimensional, no embedding or head)" if part == "hidden" else "other one"
+        remedy = "Use one optimizer, such as optim_wrapper=adamw."
+        if part == "hidden" and not self.hidden_convolutions:
+            remedy = f"optim_wrapper.hidden_convolutions=true gives it the convolutions. {remedy}"
+        return ConfigError(f"{_key(part)}: no trainable parameter of the model is for it, no {what}. {remedy}")
+
+    def _build_part(self, part: str, groups: list[dict[str, Any]], cuts: Cuts) -> Optimizer:
+        build = partial(build_optimizer, self.optimizer_cfgs[part], _key(part))
+        return on_matrices(build, groups, cuts) if part == "hidden" else build(groups)
+
+    def _class_of(self, part: str) -> str:
+        target = self.optimizer_cfgs[part]["_target_"]
+        return str(getattr(target, "__name__", str(target))).rpartition(".")[2]
+
+    def _say(self, assignments: Sequence[Assignment], cuts: Cuts) -> None:
+        tensors = [each.tensor for each in assignments]
+        held = [tensor for tensor in tensors if tensor in cuts]
+        share = sum(tensor.numel() for tensor in held) / sum(tensor.numel() for tensor in tensors)
+        count = sum(len(shapes(cuts[tensor], tensor)) for tensor in held)
+        name = self._class_of("hidden")
+        logger.info("%s holds %.0f %% of the weights, %d %s.", name, 100 * share, count, _matrices(count))
 
 
-def hidden_matrices(model: nn.Module, head: Sequence[str] = ()) -> list[NamedParam]:
-    """Return the two-dimensional weights of layers, other than embeddings and the head.
-
-    Tokens and positions that a model holds as bare parameters are none, nor are the gains of weight_norm.
-
-    Raises:
-        ConfigError: a part in `head` matches no name, or the head is not clear.
-
-    >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9))
-    >>> [param.name for param in hidden_matrices(model)]
-    ['1.weight']
-    """
-    params = walk(model)
-    for part in head:
-        if not any(_is_called(param, part) for param in params):
-            names = (param.name.rpartition(".")[0] or param.name for param in params)
-            raise ConfigError(f"optim_wrapper.head: {part!r} matches no parameter.{did_you_mean(part, names)}")
-    embeddings = embedding_weights(model)
-    matrices = [param for param in params if _is_weight_matrix(param) and id(param.tensor) not in embeddings]
-    if head:
-        return [param for param in matrices if not any(_is_called(param, part) for part in head)]
-    of_head = {id(param) for layer in head_layers(model) for param in layer.parameters()}
-    return [param for param in matrices if id(param.tensor) not in of_head]
+def _matrices(count: int) -> str:
+    return "matrix" if count == 1 else "matrices"
 
 
-def _is_called(param: NamedParam, part: str) -> bool:
-    return any(part in name for name in (param.name, *param.aliases))
-
-
-def _is_weight_matrix(param: NamedParam) -> bool:
-    return param.tensor.ndim == 2 and min(param.tensor.shape) > 1 and "weight" in param.attribute
+def _cuts(hidden: Sequence[NamedParam | Hidden]) -> Cuts:
+    return {
+        (each.param.tensor if isinstance(each, Hidden) else each.tensor): getattr(each, "cut", None)
+        for each in hidden
+    }
 
 
 def _key(part: str) -> str:

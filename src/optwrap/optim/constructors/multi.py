@@ -26,14 +26,15 @@ _OFF = {
 
 
 class MultiOptimWrapperConstructor:
-    """Builds an OptimWrapperDict: one wrapper config for each named submodule (dotted paths allowed).
+    """Builds an OptimWrapperDict: one wrapper config for each named submodule or parameter (dotted paths allowed).
 
-    Each is a whole config for `build_optim_wrapper`, with its own wrapper type, optimizer, accumulation,
-    clipping, `paramwise_cfg` (over names inside the submodule) and constructor.
+    A parameter is one that a module holds by itself, as CLIP its `logit_scale`. Each is a whole config for
+    `build_optim_wrapper`, with its own wrapper type, optimizer, accumulation, clipping, `paramwise_cfg` (over
+    names inside the submodule) and constructor.
 
     Raises:
-        ConfigError: a name is no submodule; a trainable parameter is in two of them, or in none; a setting of a
-            single wrapper stands beside them.
+        ConfigError: a name is neither submodule nor parameter; a trainable parameter is in two of them, or in
+            none; a setting of a single wrapper stands beside them.
     """
 
     def __init__(
@@ -60,9 +61,22 @@ class MultiOptimWrapperConstructor:
         wrappers: dict[str, OptimWrapper] = {}
         for name, module in modules.items():
             wrapper = _build(name, module, self.configs[name])
-            wrapper.assignments = [replace(each, name=f"{name}.{each.name}") for each in wrapper.assignments]
+            is_lone = isinstance(module, _LoneParameter)
+            for group in wrapper.param_groups if is_lone else ():
+                group["param_names"] = [""]  # behind the wrapper's name comes nothing
+            wrapper.assignments = [
+                replace(each, name=name if is_lone else f"{name}.{each.name}") for each in wrapper.assignments
+            ]
             wrappers[name] = wrapper
         return OptimWrapperDict(**wrappers)
+
+
+class _LoneParameter(nn.Module):
+    """Holds a parameter of another module under its name there."""
+
+    def __init__(self, name: str, param: nn.Parameter) -> None:
+        super().__init__()
+        self.register_parameter(name.rpartition(".")[2], param)
 
 
 def _check_off(settings: Mapping[str, Any], example: str, prefix: str = "") -> None:
@@ -90,13 +104,17 @@ def _build(name: str, module: nn.Module, cfg: Any) -> OptimWrapper:
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:
+    params = {param.name: param.tensor for param in walk(model)}
+    if name in params:
+        return _LoneParameter(name, params[name])
     try:
         return model.get_submodule(name)
     except AttributeError as error:
-        names = [path for path, _ in model.named_modules() if path]
+        names = [*params, *(path for path, _ in model.named_modules() if path)]
+        own = [child for child, _ in (*model.named_children(), *model.named_parameters(recurse=False))]
         raise ConfigError(
-            f"optim_wrapper.{name}: the model has no submodule {name!r}.{did_you_mean(name, names)} "
-            f"Its children: {', '.join(child for child, _ in model.named_children()) or 'none'}."
+            f"optim_wrapper.{name}: the model has no submodule {name!r}, and no parameter."
+            f"{did_you_mean(name, names)} Its children: {', '.join(own) or 'none'}."
         ) from error
 
 
@@ -114,5 +132,5 @@ def _check_coverage(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
         if param.tensor.requires_grad and id(param.tensor) not in owner:
             raise ConfigError(
                 f"Parameter {param.name} is in no wrapper (there are {', '.join(modules)}): add one for its "
-                "module, or freeze it."
+                "module, or for the parameter itself under this name, or freeze it."
             )

@@ -29,7 +29,7 @@ def build(*layers, hybrid=False, **paramwise_cfg):
     return build_optim_wrapper(model, cfg)
 
 
-BODY = [nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)]
+BODY = [nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)]
 
 
 @pytest.mark.parametrize("hybrid", [False, True])

@@ -258,8 +258,8 @@ class Spares(nn.Module):
         super().__init__()
         self.pos_embed = nn.Parameter(torch.zeros(1, 3, 2))
         self.scale = nn.Parameter(torch.ones(()))
-        self.body, self.norm = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), nn.BatchNorm1d(2)
-        self.head = nn.Linear(2, 3)
+        self.body, self.norm = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]), nn.BatchNorm1d(4)
+        self.head = nn.Linear(4, 3)
 
     def no_weight_decay(self):
         return {"pos_embed"}

@@ -8,7 +8,7 @@ from torch.optim import AdamW, Muon
 
 from optwrap.errors import ConfigError
 from optwrap.optim import HybridOptimizer, OptimWrapper, build_optim_wrapper, build_schedule
-from optwrap.optim.constructors.hybrid import hidden_matrices
+from optwrap.optim.assignment.hidden.matrices import hidden_matrices
 
 HYBRID = "optwrap.optim.HybridOptimWrapperConstructor"
 MUON = {"_target_": "torch.optim.Muon", "lr": 0.02, "weight_decay": 0.1}
@@ -20,7 +20,7 @@ class Small(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(5, 4)
         self.hidden1, self.norm, self.hidden2 = nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4)
-        self.head = nn.Linear(4, 3)
+        self.head = nn.Linear(4, 4)
 
     def forward(self, tokens):
         return self.head(self.hidden2(self.norm(self.hidden1(self.embedding(tokens)))))
@@ -61,7 +61,7 @@ class TokenModel(nn.Module):
 
 
 def test_bare_parameters_gains_and_a_tied_head_are_no_hidden_matrices():
-    assert {param.name for param in hidden_matrices(TokenModel())} == {
+    assert {each.param.name for each in hidden_matrices(TokenModel())} == {
         "hidden.weight",
         "normed.parametrizations.weight.original1",
         "attention.in_proj_weight",
@@ -75,9 +75,9 @@ def test_a_tied_weight_is_the_embeddings_whichever_is_defined_first(first):
     layers = {"embedding": nn.Embedding(5, 4), "head": nn.Linear(4, 5)}
     model = nn.ModuleDict({first: layers[first], "hidden": nn.Linear(4, 4), second: layers[second]})
     model["head"].weight = model["embedding"].weight
-    assert [param.name for param in hidden_matrices(model)] == ["hidden.weight"]
-    assert [param.name for param in hidden_matrices(model, ["head"])] == ["hidden.weight"]
-    assert [param.name for param in hidden_matrices(model, ["hidden", "embedding"])] == []
+    assert [each.param.name for each in hidden_matrices(model)] == ["hidden.weight"]
+    assert [each.param.name for each in hidden_matrices(model, ["head"])] == ["hidden.weight"]
+    assert [each.param.name for each in hidden_matrices(model, ["hidden", "embedding"])] == []
 
 
 def test_a_head_that_is_defined_first_leaves_the_last_matrix_of_the_body_to_muon():
@@ -88,6 +88,27 @@ def test_a_head_that_is_defined_first_leaves_the_last_matrix_of_the_body_to_muon
 
     rules = {a.name: a.rule.partition(":")[0] for a in build(Body()).assignments}
     assert {name for name, rule in rules.items() if rule == "Muon"} == {"stem.weight", "last.weight"}
+
+
+@pytest.mark.parametrize("convolutions", [True, False])
+def test_the_log_says_what_share_of_the_trainable_weights_is_held(convolutions, caplog):
+    caplog.set_level("INFO")
+    model = nn.Sequential(
+        nn.Conv2d(4, 5, 2, bias=False), nn.Flatten(), nn.Linear(5, 4, bias=False), nn.Linear(4, 5)
+    )
+    model[3].bias.requires_grad_(False)
+    build(model, hidden_convolutions=convolutions)  # 80 and 20 of 120
+    held = "83 % of the weights, 2 matrices" if convolutions else "17 % of the weights, 1 matrix"
+    assert f"Muon holds {held}." in caplog.text
+
+
+def test_a_model_of_convolutions_alone_needs_them():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 5, 1))
+    assert {each.name for each in build(model).assignments if each.rule.startswith("Muon")} == {"1.weight"}
+    with pytest.raises(
+        ConfigError, match=r"hidden_optimizer: no trainable.*hidden_convolutions=true gives it the conv"
+    ):
+        build(model, hidden_convolutions=False)
 
 
 def test_a_key_may_match_frozen_parameters_of_one_and_trainable_ones_of_the_other():
@@ -192,6 +213,8 @@ def test_a_state_of_other_optimizers_is_an_error():
         ({"hidden_optimizer": None}, "hidden_optimizer is not set"),
         ({"hidden_optimizer": {**MUON, "momentm": 1}}, "optim_wrapper.hidden_optimizer.momentm.*'momentum'"),
         ({"head": ["hidden", "head"]}, "optim_wrapper.hidden_optimizer: no trainable parameter"),
+        ({"split_fused": ["hiden"]}, "optim_wrapper.split_fused: 'hiden' matches no hidden matrix.*'hidden"),
+        ({"hidden_convolutions": "no"}, "optim_wrapper.hidden_convolutions='no': it is true or false"),
         ({"head": ["haed"]}, "optim_wrapper.head: 'haed' matches no parameter. Did you mean 'head'"),
         ({"paramwise_cfg": {"custom_keys": {"hidden1": {"betas": [0.9, 0.9]}}}}, "Muon has no option 'betas'"),
     ],

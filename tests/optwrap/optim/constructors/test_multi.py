@@ -1,9 +1,19 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from optwrap.errors import ConfigError
-from optwrap.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from optwrap.optim import (
+    AmpOptimWrapper,
+    OptimWrapper,
+    OptimWrapperDict,
+    build_optim_wrapper,
+    load_named_state_dict,
+    named_state_dict,
+)
+from optwrap.optim.named_state import evaluated_weights
 
 MULTI = "optwrap.optim.MultiOptimWrapperConstructor"
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1, "weight_decay": 0.01}
@@ -83,6 +93,62 @@ def test_other_fields_of_the_schema_left_at_off_are_no_wrappers(model):
 def test_errors_name_the_wrapper_or_the_parameter(cfg, said, model):
     with pytest.raises(ConfigError, match=said):
         build(model, **cfg)
+
+
+class Towers(nn.Module):
+    """Two towers and a scale that the model itself holds, as CLIP."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.image = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return (self.logit_scale * self.text(x) * self.image(x)).sum()
+
+
+def test_a_parameter_of_the_model_itself_has_a_wrapper_under_its_name(assert_equal):
+    model, data = Towers(), torch.ones(3, 2)
+    cfg = {"optimizer": SGD, "averaging": {"kind": "ema", "decay": 0.5}}
+    wrappers = build(model, text=cfg, image=cfg, logit_scale={**cfg, "clip_grad": {"max_norm": 0.1}})
+    assert [each.name for each in wrappers["logit_scale"].assignments] == ["logit_scale"]
+    for wrapper in wrappers.values():
+        wrapper.initialize_count_status(model, 0, 2)
+    by_hand = copy.deepcopy(model)
+    optimizer = torch.optim.SGD([by_hand.logit_scale], lr=0.1, weight_decay=0.01)
+    for _ in range(2):
+        wrappers["logit_scale"].update_params(model(data))
+        wrappers["text"].zero_grad()
+        wrappers["image"].zero_grad()
+        by_hand(data).backward()
+        torch.nn.utils.clip_grad_norm_([by_hand.logit_scale], 0.1)
+        optimizer.step()
+        by_hand.zero_grad()
+    assert_equal(model, by_hand)
+    state = named_state_dict(wrappers)
+    assert set(evaluated_weights(state)) == {"logit_scale"}
+    other = build(model, text=cfg, image=cfg, logit_scale=cfg)
+    assert not load_named_state_dict(other, state)
+
+
+def test_a_parameter_that_no_wrapper_owns_is_an_error_that_says_how():
+    with pytest.raises(
+        ConfigError, match=r"logit_scale is in no wrapper .*for the parameter itself under this name"
+    ):
+        build(Towers(), text={"optimizer": SGD}, image={"optimizer": SGD})
+    with pytest.raises(ConfigError, match=r"no submodule 'logit_scal', and no parameter.*'logit_scale'"):
+        build(Towers(), text={"optimizer": SGD}, image={"optimizer": SGD}, logit_scal={"optimizer": SGD})
+
+
+@pytest.mark.slow
+def test_the_parts_of_clip_have_a_wrapper_each():
+    transformers = pytest.importorskip("transformers")
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(transformers.CONFIG_MAPPING["clip"]())
+    parts = ("text_model", "vision_model", "visual_projection", "text_projection", "logit_scale")
+    wrappers = build(model, **{part: {"optimizer": ADAM} for part in parts})
+    names = {each.name for wrapper in wrappers.values() for each in wrapper.assignments}
+    assert names == {name for name, _ in model.named_parameters()}
 
 
 def test_frozen_parameters_need_no_wrapper(model):

@@ -69,6 +69,65 @@ def hybrid(rank: int, spread: str) -> dict[str, Any]:
     }
 
 
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 5, 15) / 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bi,eoi->bo", x, self.weight)
+
+
+class Cut(nn.Module):
+    """A model whose hidden matrices are parts of parameters: a convolution, a fused projection, experts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.hidden = nn.Linear(4, 28), nn.Conv1d(4, 6, 3)
+        self.qkv, self.experts, self.head = nn.Linear(30, 15), Experts(), nn.Linear(5, 1)
+
+    def forward(self, x: torch.Tensor, with_spare: bool = False) -> torch.Tensor:
+        x = self.hidden(self.stem(x).view(-1, 4, 7)).tanh().flatten(1)
+        return self.head(self.experts(self.qkv(x).tanh()))
+
+
+def cut() -> Cut:
+    torch.manual_seed(0)
+    return Cut()
+
+
+def on_matrices(rank: int, spread: str) -> dict[str, Any]:
+    """Train parts of parameters by Muon, go on from the saved state, and do the same on one process."""
+    cfg = {**config("Muon"), "split_fused": ["qkv"]}
+    alone = cut()
+    train(alone, build_optim_wrapper(alone, cfg), joined())
+    model = getattr(parallel, spread)(cut())
+    wrapper = build_optim_wrapper(model, cfg)
+    train(model, wrapper, batches(rank)[:2])
+    state = full(named_state_dict(wrapper))
+    wrapper = build_optim_wrapper(model, cfg)
+    unmatched = load_named_state_dict(wrapper, state)
+    train(model, wrapper, batches(rank)[2:])
+    muon = wrapper.optimizer.optimizers["hidden"]
+    momenta = [(param, each["momentum_buffer"]) for param, each in muon.state.items()]
+    return {
+        "difference": difference(model, alone),
+        "unmatched": bool(unmatched),
+        "as params": all(
+            m.shape == p.shape and getattr(m, "placements", 0) == getattr(p, "placements", 0) for p, m in momenta
+        ),
+    }
+
+
+def refused_matrices() -> str:
+    cfg = {**config("Muon"), "hidden_optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}
+    try:
+        build_optim_wrapper(parallel.sharded(cut()), cfg)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 def carried_on(rank: int, kind: str, to: str) -> float:
     """Save sharded, load elsewhere and back again; return the difference from training without a break."""
     alone = net()
@@ -178,6 +237,8 @@ def checks(rank: int) -> dict[str, Any]:
     result: dict[str, Any] = {f"hybrid-{spread}": hybrid(rank, spread) for spread in ("replicated", "sharded")}
     result |= {f"carried on-{kind}": carried_on(rank, kind, "one process") for kind in KINDS}
     result |= {f"carried on-{kind}-DDP": carried_on(rank, kind, "DDP") for kind in ("AdamW", "Muon")}
+    result |= {f"cut-{spread}": on_matrices(rank, spread) for spread in ("replicated", "sharded")}
+    result["refused matrices"] = refused_matrices()
     result["own state dict"] = own_state_dict(rank)
     result["whole"] = whole(rank)
     result["refused"] = refused(rank)

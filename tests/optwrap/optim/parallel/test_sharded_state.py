@@ -22,6 +22,21 @@ def test_muon_and_adamw_train_as_on_one_process(spread, results):
         assert seen["as params"]
 
 
+@pytest.mark.parametrize("spread", ["replicated", "sharded"])
+def test_parts_of_parameters_are_stepped_and_resumed_as_on_one_process(spread, results):
+    for result in results:
+        seen = result[f"cut-{spread}"]
+        assert seen["difference"] < 1e-3  # Muon computes in bfloat16
+        assert not seen["unmatched"]
+        assert seen["as params"]
+
+
+def test_shards_whose_matrices_another_optimizer_would_step_are_refused(results):
+    for result in results:
+        assert "SGD cannot step convolutions" in result["refused matrices"]
+        assert "hidden_convolutions=false" in result["refused matrices"]
+
+
 def test_a_sharded_run_goes_on_elsewhere_and_back_for_every_optimizer(results):
     for result in results:
         found = {name: value for name, value in result.items() if name.startswith("carried on")}

@@ -16,7 +16,7 @@ from optwrap.optim import (
     named_state_dict,
 )
 
-INPUT = torch.tensor([[1.0, 2.0]])
+INPUT = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
 HYBRID = {
     "constructor": "optwrap.optim.HybridOptimWrapperConstructor",
     "hidden_optimizer": {"_target_": "torch.optim.Muon", "lr": 0.02},
@@ -28,8 +28,8 @@ ALWAYS = {"custom_keys": {"q": {"lr_mult": 0.5}}}
 def attention(*names):
     """Square layers defined in this order, all used in another one: what they compute does not depend on it."""
     torch.manual_seed(0)
-    weights = {name: torch.randn(2, 2) for name in ("head", "k", "q")}
-    model = nn.ModuleDict(OrderedDict((name, nn.Linear(2, 2)) for name in names))
+    weights = {name: torch.randn(4, 4) for name in ("head", "k", "q")}
+    model = nn.ModuleDict(OrderedDict((name, nn.Linear(4, 4)) for name in names))
     with torch.no_grad():
         for name, layer in model.items():
             layer.weight.copy_(weights[name])
@@ -202,7 +202,7 @@ CLASSES = [
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_a_state_of_an_older_version_saved_under_a_schedule_loads(kind):
-    model = nn.Linear(2, 2, bias=False)
+    model = nn.Linear(4, 4, bias=False)
     first = OptimWrapper(kind(model.parameters(), lr=0.1))
     first.update_params(model(INPUT).sum())
     weight = model.weight.detach().clone()

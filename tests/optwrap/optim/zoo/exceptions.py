@@ -32,3 +32,6 @@ DECAY = _all({
     "its Affine, which stands for a norm, has dimensions of one beside its channels: weight decay in timm":
         "resmlp_12_224 resmlp_24_224 resmlp_36_224 resmlp_big_24_224",
 })  # fmt: skip
+
+# A head is in Muon, or a hidden matrix is left out, or the head is not clear.
+MUON: dict[str, str] = {}

@@ -15,6 +15,22 @@ GOALS = {  # the share of models for which it holds at least, and those for whic
 }
 
 
+def test_the_docs_list_the_models_whose_layer_decay_is_not_timms(root):
+    listed = (
+        (root / "docs" / "models.md")
+        .read_text()
+        .partition("## Layer decay of timm's models")[2]
+        .partition("##")[0]
+    )
+    names = {
+        name.strip()
+        for line in listed.splitlines()[6:]
+        for name in line.split("|")[1:2]
+        for name in name.split(",")
+    }
+    assert names - {""} == set(exceptions.SCALES)
+
+
 @pytest.mark.slow  # 60 s; in one test, lest each process compare the models anew
 def test_what_holds_for_nearly_all_models():
     timm = pytest.importorskip("timm")

@@ -1,7 +1,7 @@
 """Architectures of transformers and where their layers are, by their code: stacks in the order of their use."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -63,6 +63,52 @@ def build(name: str) -> nn.Module:
 
     with torch.device("meta"):
         return AutoModel.from_config(CONFIG_MAPPING[name]())
+
+
+# Task -> architectures, and the names of the layers that are its head; null: get_output_embeddings() says.
+HEADS: dict[str, tuple[str, str | None]] = {
+    "AutoModel": (
+        f"{' '.join(LAYERS)} qwen2_moe qwen3_moe gpt_oss olmoe jetmoe granitemoe deepseek_v3 lxmert",
+        "",
+    ),
+    "AutoModelForCausalLM": (
+        "gpt2 gpt_neox opt bloom falcon llama mistral mixtral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 phi3 "
+        "mamba gpt_oss olmoe jetmoe granitemoe deepseek_v3",
+        None,
+    ),
+    "AutoModelForMaskedLM": ("bert roberta distilbert electra deberta-v2 modernbert", None),
+    "AutoModelForSeq2SeqLM": ("t5 bart", None),
+    "AutoModelForSpeechSeq2Seq": ("whisper", None),
+    "AutoModelForCTC": ("wav2vec2", "lm_head"),
+    "AutoModelForSequenceClassification": (
+        "bert distilbert deberta-v2 modernbert gpt2 llama roberta electra t5 bart",
+        "classifier score classifier.out_proj classification_head.out_proj",
+    ),
+    "AutoModelForQuestionAnswering": ("bert distilbert", "qa_outputs"),
+    "AutoModelForImageClassification": (
+        "vit dinov2 swin convnext resnet beit cvt regnet mobilenet_v2 efficientnet segformer poolformer",
+        "classifier",
+    ),
+    "AutoModelForObjectDetection": ("detr", "class_labels_classifier bbox_predictor.layers.2"),
+}
+TOWERS = {"clip": "visual_projection text_projection", "flava": "image_projection text_projection"}
+
+
+def of_task() -> Iterator[tuple[str, nn.Module, list[str]]]:
+    """Yield name, model on the meta device and the layers of its head, of every task and architecture."""
+    import transformers
+
+    for task, (architectures, heads) in HEADS.items():
+        for name in architectures.split():
+            with torch.device("meta"):
+                model = getattr(transformers, task).from_config(transformers.CONFIG_MAPPING[name]())
+            modules = dict(model.named_modules())
+            output = model.get_output_embeddings() if heads is None else None
+            told = [each for each, module in modules.items() if module is output]
+            named = [each for each in (heads or "").split() if each in modules]
+            yield f"{name} ({task})", model, told or [each for each in named if not any(modules[each].children())]
+    for name, projections in TOWERS.items():
+        yield name, build(name), projections.split()
 
 
 def expected_blocks(stacks: Sequence[str]) -> list[str]:
