@@ -2,6 +2,7 @@
 
 from optwrap.vision.data import ImageData, ImageDataset, PerSample, RandomShift, image_data
 from optwrap.vision.datasets import cifar10, cifar100, digits, fake, fashion_mnist, from_torchvision, mnist
+from optwrap.vision.folder_data import image_folder
 from optwrap.vision.models import SmallCNN, SmallViT
 from optwrap.vision.task import ClassificationTask
 from optwrap.vision.torchvision_models import torchvision_model
@@ -21,6 +22,7 @@ __all__ = [
     "fashion_mnist",
     "from_torchvision",
     "image_data",
+    "image_folder",
     "mnist",
     "torchvision_model",
 ]

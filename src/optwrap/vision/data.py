@@ -11,7 +11,10 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from optwrap.errors import ConfigError
-from optwrap.vision.preprocessing import Preprocessing
+from optwrap.vision.preprocessing import Preprocessing, channel_counts, statistics_of
+
+Augment = bool | Callable[[Tensor], Tensor]
+Statistics = Sequence[float] | None
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
@@ -132,10 +135,10 @@ def image_data(
     num_classes: int,
     channels: int,
     image_size: int,
-    augment: bool | Callable[[Tensor], Tensor],
+    augment: Augment,
     default_augment: Callable[[Tensor], Tensor] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Statistics = None,
+    std: Statistics = None,
     classes: Sequence[str] | None = None,
 ) -> ImageData:
     """Make an ImageData of uint8 images and labels per split, after checking them against the config.
@@ -152,8 +155,8 @@ def image_data(
     for name, (_, labels) in splits.items():
         _check_labels(name, labels, num_classes)
     images, _ = splits["train"]
-    own_mean, own_std = (None, None) if mean and std else channel_statistics(images)
-    mean, std = _of_channels("mean", mean or own_mean, channels), _of_channels("std", std or own_std, channels)
+    own_mean, own_std = (None, None) if mean and std else statistics_of(channel_counts(images))
+    mean, std = of_channels("mean", mean or own_mean, channels), of_channels("std", std or own_std, channels)
     if image_size < 1:
         raise ConfigError(f"data.image_size={image_size} must be at least 1.")
     resize = tuple(images.shape[2:]) != (image_size, image_size)
@@ -166,25 +169,12 @@ def image_data(
     )
 
 
-def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
-    """Return the mean and the standard deviation of each channel of uint8 images, on the scale 0 to 1.
+def of_channels(key: str, values: Statistics, channels: int) -> list[float]:
+    """Return `data.mean` or `data.std`, `key`, as a list of a number for each channel.
 
-    >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
-    ([0.5], [0.5])
+    Raises:
+        ConfigError: they are not as many as channels, or a std is not positive.
     """
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means, stds = [], []
-    for channel in range(images.shape[1]):
-        # A histogram is exact and needs no float copy of the data set.
-        share = torch.bincount(images[:, channel].flatten(), minlength=256).double()
-        share /= share.sum()
-        mean = (share * values).sum()
-        means.append(mean.item())
-        stds.append((share * (values - mean) ** 2).sum().sqrt().clamp(min=1e-3).item())
-    return means, stds
-
-
-def _of_channels(key: str, values: Sequence[float] | None, channels: int) -> list[float]:
     values = list(values or ())
     if len(values) != channels or (key == "std" and min(values) <= 0):
         kind = "positive number" if key == "std" else "number"

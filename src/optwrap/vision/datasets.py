@@ -1,6 +1,6 @@
 """The data sets of the config group `data`: each function returns an ImageData."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,9 @@ from torchvision import datasets as tv
 from torchvision.transforms import v2
 
 from optwrap.errors import ConfigError
-from optwrap.vision.data import ImageData, PerSample, RandomShift, image_data
+from optwrap.vision.data import Augment, ImageData, PerSample, RandomShift, Statistics, image_data
 from optwrap.vision.download import TorchvisionData, class_names, fetch
 from optwrap.vision.folds import fold_rows
-
-Augment = bool | Callable[[Tensor], Tensor]
-Statistics = Sequence[float] | None
 
 
 def digits(

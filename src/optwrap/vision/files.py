@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 from optwrap.errors import ConfigError, first_line
 from optwrap.vision.preprocessing import Preprocessing
 
-_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"})
-_MODES = {1: "L", 3: "RGB"}
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"})
+MODES = {1: "L", 3: "RGB"}
 _OF_8_BITS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
@@ -32,30 +32,37 @@ class ImageFiles(Dataset[Tensor]):
             raise ConfigError(f"data={folder}: there is no such folder. It takes one with images in files.")
         self.folder = folder
         self.paths = sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file()
+            path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()
         )
         if not self.paths:
-            raise ConfigError(f"data={folder}: there is no image in it ({', '.join(sorted(_ENDINGS))}).")
+            raise ConfigError(f"data={folder}: there is no image in it ({', '.join(sorted(ENDINGS))}).")
         self.names = [path.relative_to(folder).as_posix() for path in self.paths]
-        if numbers["channels"] not in _MODES:
+        if numbers["channels"] not in MODES:
             raise ConfigError(
                 f"data={folder}: the model takes {numbers['channels']} channels, and files have 1 or 3."
             )
-        self._mode = _MODES[numbers["channels"]]
+        self._mode = MODES[numbers["channels"]]
         self._prepare = Preprocessing(numbers["mean"], numbers["std"], numbers["image_size"], resize=True)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> Tensor:
-        try:
-            with Image.open(self.paths[row]) as image:
-                mode = image.mode
-                upright = ImageOps.exif_transpose(image).convert(self._mode)
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ConfigError(
-                f"{self.paths[row]}: this is no image that can be read ({first_line(error)})."
-            ) from error
-        if mode not in _OF_8_BITS:  # would be cut off at 255
-            raise ConfigError(f"{self.paths[row]}: its pixels are of type {mode}. Save it with 8 bits a channel.")
-        return self._prepare(v2.functional.pil_to_tensor(upright))
+        return self._prepare(read_image(self.paths[row], self._mode))
+
+
+def read_image(path: Path, mode: str) -> Tensor:
+    """Return the image in a file, upright, as bytes CxHxW; `mode` is L (grey) or RGB.
+
+    Raises:
+        ConfigError: it cannot be read, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as image:
+            own = image.mode
+            upright = ImageOps.exif_transpose(image).convert(mode)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{path}: this is no image that can be read ({first_line(error)}).") from error
+    if own not in _OF_8_BITS:  # would be cut off at 255
+        raise ConfigError(f"{path}: its pixels are of type {own}. Save it with 8 bits a channel.")
+    return v2.functional.pil_to_tensor(upright)

@@ -35,3 +35,27 @@ class Preprocessing:
     def __call__(self, images: Tensor) -> Tensor:
         """Return the images as float32."""
         return self._steps(images)
+
+
+def channel_counts(images: Tensor) -> Tensor:
+    """Return how often each channel of uint8 images NxCxHxW has each of the 256 values, as CxV."""
+    flat = images.transpose(0, 1).flatten(1)
+    return torch.stack([torch.bincount(channel, minlength=256) for channel in flat])
+
+
+def statistics_of(counts: Tensor) -> tuple[list[float], list[float]]:
+    """Return the mean and the standard deviation of each channel, on the scale 0 to 1, from `channel_counts`.
+
+    A histogram is exact and needs no float copy of the images.
+
+    >>> statistics_of(channel_counts(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1)))
+    ([0.5], [0.5])
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in counts:
+        share = channel.double() / channel.sum()
+        mean = (share * values).sum()
+        means.append(mean.item())
+        stds.append((share * (values - mean) ** 2).sum().sqrt().clamp(min=1e-3).item())
+    return means, stds

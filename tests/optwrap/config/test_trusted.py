@@ -13,6 +13,7 @@ TRUSTED = [
     *("torchvision.transforms.Compose", "torchvision.transforms.v2.RandomCrop", "torchvision.transforms.ToTensor"),
     *("torchmetrics.Accuracy", "torchmetrics.classification.MulticlassF1Score", "torchmetrics.MetricCollection"),
     *("optwrap.vision.SmallCNN", "optwrap.vision.models.SmallCNN", "optwrap.vision.cifar10"),
+    "optwrap.vision.image_folder",
     *("optwrap.optim.AmpOptimWrapper", "optwrap.optim.warmup_cosine", "experiments.gan.DCGAN"),
     "optwrap.hooks.EarlyStopping",
     *("optwrap.loggers.TensorBoardLogger", "optwrap.loggers.WandbLogger"),
