@@ -1,7 +1,9 @@
 import torch
+import torchmetrics
 from omegaconf import OmegaConf
 
-from optwrap.run.parts import build_model
+from optwrap.run.loaders import make_loaders
+from optwrap.run.parts import build_model, build_task
 from optwrap.run.setup import Process
 
 
@@ -14,3 +16,22 @@ def test_channels_last_and_compile_keep_the_names(monkeypatch):
     assert compiled == [model]
     assert model.weight.is_contiguous(memory_format=torch.channels_last)
     assert [name for name, _ in model.named_parameters()] == ["weight", "bias"]
+
+
+class Told:
+    """A task that keeps what it is told."""
+
+    def __init__(self, model, vocabulary=None, size=1):
+        self.vocabulary, self.size = vocabulary, size
+        self.metrics = torchmetrics.MetricCollection({"loss": torchmetrics.MeanMetric()})
+
+
+def test_a_task_is_given_what_the_data_has_for_it_where_it_has_such_an_argument():
+    process = Process(torch.device("cpu"))
+    samples = [(torch.zeros(2), 0)] * 4
+    for_task = {"vocabulary": ["a", "b"], "colours": 3}
+    cfg = OmegaConf.create({"task": {"_target_": f"{__name__}.Told", "size": 5}})
+    for data, expected in (({"train": samples, "for_task": for_task}, ["a", "b"]), ({"train": samples}, None)):
+        loaders = make_loaders(data, batch_size=2, num_workers=0, seed=0, process=process)
+        task = build_task(cfg, torch.nn.Linear(2, 2), process, loaders)
+        assert (task.vocabulary, task.size) == (expected, 5)
