@@ -294,11 +294,11 @@ def test_finished_jobs_of_other_code_are_named_rerun_or_an_error_as_told(program
 
 
 def test_the_row_of_the_config_s_own_values_is_the_baseline(program):
-    program.sweep("epochs=19,20,21", "seed=0,1,2", "batch_size=32")  # epochs: 20 in the config
+    program.sweep("epochs=19,20", "seed=0,1", "batch_size=32")  # epochs: 20 in the config
     with (program.out / "report/table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["epochs"], row["difference"]) for row in rows] == [
-        ("19", "-1.0 [-1.0, -1.0]"), ("20", "baseline"), ("21", "+1.0 [+1.0, +1.0]"),
+        ("19", "-1.0 [-1.0, -1.0]"), ("20", "baseline"),
     ]  # fmt: skip
-    program.sweep("epochs=18,22", "seed=0,1,2", "batch_size=32", "hydra.sweep.dir=none")
+    program.sweep("epochs=18,22", "batch_size=32", "hydra.sweep.dir=none")
     assert "difference" not in (program.folder / "none/report/table.csv").read_text()

@@ -302,6 +302,7 @@ def test_a_schedule_moves_the_lr_of_the_matrices(data):
     torch.testing.assert_close(model.conv.weight, expected.conv.weight, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_step_compiles(data):
     model = Net()
     wrapper = build_optim_wrapper(model, HYBRID)

@@ -47,6 +47,7 @@ def test_a_search_makes_the_trials_that_optuna_makes_by_hand(program):
     assert "5 of 5 jobs finished" in ended.out
 
 
+@pytest.mark.slow
 def test_the_same_command_with_more_trials_runs_the_new_ones_alone(program):
     program.sweep(*SEARCH, "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2")
     first = trials(program)
