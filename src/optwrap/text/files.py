@@ -40,8 +40,8 @@ def split_files(names: Sequence[str], shares: Mapping[str, float]) -> dict[str, 
 
     `shares` are those of val and test, from 0 to below 1.
 
-    >>> split_files(["abc.py", "this.py", "os.py"], {"val": 0.5, "test": 0.0})
-    {'train': ['abc.py'], 'val': ['this.py', 'os.py'], 'test': []}
+    >>> split_files(["a.py", "b.py", "c.py", "d.py"], {"val": 0.3, "test": 0.3})
+    {'train': ['a.py', 'c.py'], 'val': ['b.py', 'd.py'], 'test': []}
     """
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in names:

@@ -130,6 +130,7 @@ def on_matrices(build: Callable[[Groups], Optimizer], groups: Groups, cuts: Cuts
         ConfigError: parameters are sharded (FSDP2), and the optimizer is not torch's Muon.
 
     >>> from torch import nn
+    >>> from optwrap.optim.assignment.hidden.cut import Cut
     >>> conv = nn.Conv2d(4, 8, 3)
     >>> optimizer = on_matrices(torch.optim.Muon, [{"params": [conv.weight]}], {conv.weight: Cut()})
     >>> conv(torch.ones(1, 4, 3, 3)).sum().backward()
