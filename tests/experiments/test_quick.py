@@ -24,7 +24,13 @@ def test_every_experiment_has_a_quick_setting():
     assert QUICK == NAMES
 
 
-@pytest.mark.parametrize("name", QUICK)
+# Each of them has a neighbour that is nearly the same.
+LONG = {"efficientnet_lite", "gpt_muon", "weighted_tokens"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in QUICK]
+)
 def test_the_quick_setting_trains_and_records(name, train):
     folder = train(f"experiment=quick/{name}", "device=cpu")
     result = json.loads((folder / "result.json").read_text())

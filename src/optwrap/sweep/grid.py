@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -61,9 +62,14 @@ class Grid(Sweeper):
         size = 1 if one_by_one else self._max_batch_size or len(jobs)
         log.info("Sweeping over %d jobs", len(jobs))
         with without_counts():
-            for first in range(0, len(jobs), size):
-                for returned in self._launcher.launch(jobs[first : first + size], initial_job_idx=first):
-                    _ = returned.return_value  # raises what has ended the job
+            ended = [
+                returned
+                for first in range(0, len(jobs), size)
+                for returned in self._launcher.launch(jobs[first : first + size], initial_job_idx=first)
+                if returned.status != JobStatus.COMPLETED
+            ]
+        for returned in ended:  # after all others have run
+            _ = returned.return_value  # raises what has ended the job
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
