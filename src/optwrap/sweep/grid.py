@@ -20,7 +20,18 @@ from optwrap.errors import ConfigError
 log = logging.getLogger(__name__)
 
 
-class Grid(Sweeper):
+class Launching(Sweeper):
+    """What every sweeper here begins with."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra has composed, and its launcher."""
+        self._context, self._config = hydra_context, config
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+
+class Grid(Launching):
     """Runs every combination of values.
 
     Hydra's own sweeper composes all jobs before the first begins; here one of each kind of value is. And what a
@@ -36,13 +47,6 @@ class Grid(Sweeper):
         if max_batch_size is not None and max_batch_size < 1:
             raise ConfigError(f"hydra.sweeper.max_batch_size={max_batch_size}: it is 1 or more, or null for all.")
         self._max_batch_size, self._params = max_batch_size, dict(params or {})
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra has composed, and its launcher."""
-        self._context, self._config = hydra_context, config
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
     def sweep(self, arguments: list[str]) -> None:
         """Run every combination.

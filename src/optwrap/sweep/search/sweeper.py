@@ -14,15 +14,12 @@ from typing import Any
 
 import hydra.utils
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.import_paths import import_extra
 from optwrap.instantiate import build, plain
-from optwrap.sweep.grid import compose_each_kind, without_counts
+from optwrap.sweep.grid import Launching, compose_each_kind, without_counts
 from optwrap.sweep.records import read_record, read_result
 from optwrap.sweep.search.space import Space, search_space
 from optwrap.sweep.search.trials import Search, Trial, check_settings, write_search
@@ -30,7 +27,7 @@ from optwrap.sweep.search.trials import Search, Trial, check_settings, write_sea
 log = logging.getLogger(__name__)
 
 
-class SearchSweep(Sweeper):
+class SearchSweep(Launching):
     """Searches with Optuna's ask and tell.
 
     Args:
@@ -58,13 +55,6 @@ class SearchSweep(Sweeper):
         for name, better in self._objectives.items():
             if better not in ("min", "max"):
                 raise ConfigError(f"hydra.sweeper.objectives.{name}={better}: it is min or max.")
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra has composed, and its launcher."""
-        self._context, self._config = hydra_context, config
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
     def sweep(self, arguments: list[str]) -> None:
         """Make the trials.
