@@ -14,7 +14,9 @@ GROUPS = ["data", "model", "task"]
 FILES = [path for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 # Those of other packages are built in tests/optwrap/models, gpt takes no images.
 MODELS = [
-    path.stem for path in FILES if path.parent.name == "model" and not path.stem.startswith(("timm", "transf", "gpt"))
+    path.stem
+    for path in FILES
+    if path.parent.name == "model" and not path.stem.startswith(("timm", "transf", "gpt"))
 ]
 
 
