@@ -1,6 +1,5 @@
 """Pruning: end a trial of a search early that falls behind its siblings."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ from optwrap.errors import ConfigError
 from optwrap.hooks.given import Run
 from optwrap.import_paths import import_extra
 from optwrap.sweep.records import read_record
-from optwrap.sweep.search.trials import Search, Trial, find_trial
+from optwrap.sweep.search.trials import Search, Trial, find_trial, losses_of
 
 
 class Pruning:
@@ -79,10 +78,7 @@ def siblings(search: Search, trial: Trial, repeat: int, pruner: Any) -> Any:
     study = optuna.create_study(study_name="search", direction="minimize", pruner=pruner)
     for other in search.trials[: trial.number]:
         seen = other.followed[repeat] if other.followed else {}
-        losses = {
-            number: math.nan if loss is None else float(loss)
-            for number, loss in enumerate(seen.get("losses", ()), start=1)
-        }
+        losses = dict(enumerate(losses_of(seen), start=1))
         ended = bool(losses) and other.state in ("complete", "pruned")
         pruned = bool(seen.get("pruned"))
         states = optuna.trial.TrialState

@@ -119,7 +119,7 @@ def _vocabulary(tokenizer: str, size: int, files: list[Path], place: Path) -> Vo
         return ByteVocabulary()
     kept = kept_file(
         place.with_name(f"{place.name}-pairs.json"),
-        lambda own: train_pairs([file.read_bytes() for file in files], size, own),
+        lambda kept: train_pairs([file.read_bytes() for file in files], size, kept),
     )
     return PairVocabulary(kept)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,14 @@ class Cache:
     used: int = 0
 
 
+class Place(NamedTuple):
+    """Where tokens stand: cosines and sines of their positions, what they may see, how many are before them."""
+
+    rotation: tuple[Tensor, Tensor]
+    mask: Tensor | None = None
+    used: int = 0
+
+
 class Attention(nn.Module):
     """Causal attention with rotary positions; queries and keys are normalised (Henry et al., 2020)."""
 
@@ -29,28 +38,22 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width, bias=False)
         self.project = nn.Linear(width, width, bias=False)
 
-    def forward(
-        self,
-        hidden: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        kept: tuple[Tensor, Tensor] | None = None,
-        used: int = 0,
-    ) -> Tensor:
-        """Return what each position (N, T, width) takes from those before it, as far as `mask` allows."""
+    def forward(self, hidden: Tensor, place: Place, kept: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return what each position (N, T, width) takes from those before it, as far as `place.mask` allows."""
         count, length, width = hidden.shape
         shape = (count, length, self.heads, width // self.heads)
         query, key, value = (
             layer(hidden).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        query, key = (_rotated(F.rms_norm(each, each.shape[-1:]), rotation) for each in (query, key))
+        query, key = (_rotated(F.rms_norm(each, each.shape[-1:]), place.rotation) for each in (query, key))
         if kept is not None:
+            last = place.used + length
             for whole, new in zip(kept, (key, value), strict=True):
-                whole[:, :, used : used + length] = new
-            key, value = (whole[:, :, : used + length] for whole in kept)
+                whole[:, :, place.used : last] = new
+            key, value = (whole[:, :, :last] for whole in kept)
         # One new token may look at all that are kept; of several, each at those before it.
-        causal = mask is None and length > 1
-        taken = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        causal = place.mask is None and length > 1
+        taken = F.scaled_dot_product_attention(query, key, value, attn_mask=place.mask, is_causal=causal)
         return self.project(taken.transpose(1, 2).reshape(count, length, width))
 
 
@@ -98,16 +101,9 @@ class Block(nn.Module):
         self.norm2 = nn.RMSNorm(width)
         self.mlp = kind(width, int(ratio * width))
 
-    def forward(
-        self,
-        hidden: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        kept: tuple[Tensor, Tensor] | None = None,
-        used: int = 0,
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, place: Place, kept: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Return the hidden states (N, T, width) after this block."""
-        hidden = hidden + self.attention(self.norm1(hidden), rotation, mask, kept, used)
+        hidden = hidden + self.attention(self.norm1(hidden), place, kept)
         return hidden + self.mlp(self.norm2(hidden))
 
 
@@ -170,11 +166,11 @@ class GPT(nn.Module):
         """
         used = 0 if cache is None else cache.used
         last = used + tokens.shape[1]
-        rotation = (self.cosine[used:last], self.sine[used:last])
         mask = None if documents is None else _same_document(documents)
+        place = Place((self.cosine[used:last], self.sine[used:last]), mask, used)
         hidden = self.embedding(tokens)
         for number, block in enumerate(self.blocks):
-            hidden = block(hidden, rotation, mask, None if cache is None else cache.pairs[number], used)
+            hidden = block(hidden, place, None if cache is None else cache.pairs[number])
         if cache is not None:
             cache.used = last
         return self.head(self.norm(hidden))

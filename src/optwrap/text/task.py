@@ -103,6 +103,7 @@ class LanguageModelTask:
         """Write texts that the model makes, `samples/UPDATE.txt`; once what others take, `references.json`."""
         if self._references is not None and not (folder / REFERENCES).exists():
             lines = dict(self._references())
+            self._references = None  # what ranks above 0 write is thrown away, and would be missed each time
             write_json(folder / REFERENCES, {"bits_per_byte": lines})
             told = ", ".join(f"{name} {bits:.3f}" for name, bits in lines.items())
             log.info("bits per byte of val by others: %s", told)

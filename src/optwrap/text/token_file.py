@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from optwrap.files import replacing
 from optwrap.text.vocabulary import Tokens, Vocabulary
 
 
@@ -42,16 +42,12 @@ def fingerprint(files: dict[str, Path], *more: object) -> str:
     return hashlib.sha256(json.dumps([stats, [str(each) for each in more]]).encode()).hexdigest()[:16]
 
 
-def kept_file(path: Path, make: Callable[[Path], None]) -> Path:
-    """Return the file at `path`, made by `make` where it is not there; several processes may ask at once."""
+def kept_file(path: Path, make: Callable[[BinaryIO], None]) -> Path:
+    """Return the file at `path`, written by `make` where it is not there; several processes may ask at once."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        own = path.with_name(f"{path.name}.{uuid.uuid4().hex}{path.suffix}")
-        try:
-            make(own)
-            os.replace(own, path)
-        finally:
-            own.unlink(missing_ok=True)
+        with replacing(path) as file:
+            make(file)
     return path
 
 
@@ -65,11 +61,10 @@ def documents_of(files: Iterable[Path], split_at: str | None) -> Iterator[bytes]
 def kept_row(path: Path, files: list[Path], split_at: str | None, vocabulary: Vocabulary) -> TokenRow:
     """Return the tokens of files' documents, from the file at `path`, which is made where it is not there."""
 
-    def make(own: Path) -> None:
+    def make(file: BinaryIO) -> None:
         row = TokenRow.of(map(vocabulary.encode, documents_of(files, split_at)), vocabulary.separator)
-        with own.open("wb") as out:
-            np.save(out, row.starts)
-            np.save(out, row.tokens)
+        np.save(file, row.starts)
+        np.save(file, row.tokens)
 
     kept_file(path, make)
     with path.open("rb") as content:

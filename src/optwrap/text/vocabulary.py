@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ def _decode(vocabulary: Vocabulary, tokens: Iterable[int]) -> str:
     return "\n---\n".join(vocabulary.content(part).decode(errors="replace") for part in parts)
 
 
-def train_pairs(documents: Sequence[bytes], size: int, file: Path) -> None:
+def train_pairs(documents: Sequence[bytes], size: int, file: BinaryIO) -> None:
     """Train a vocabulary of byte pairs on documents and write it.
 
     Raises:
@@ -106,4 +106,4 @@ def train_pairs(documents: Sequence[bytes], size: int, file: Path) -> None:
     pairs.train_from_iterator((document.decode(errors="replace") for document in documents), trainer)
     if (made := pairs.get_vocab_size()) < size:
         raise ConfigError(f"data.vocab_size={size}: the corpus gives {made} byte pairs. Give that, or more text.")
-    pairs.save(str(file))
+    file.write(pairs.to_str().encode())

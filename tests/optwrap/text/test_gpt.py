@@ -5,6 +5,7 @@ from torch import nn
 from optwrap.errors import ConfigError
 from optwrap.optim import build_optim_wrapper
 from optwrap.text import GPT, generate
+from optwrap.text.gpt import Place
 
 
 def model(**options):
@@ -37,7 +38,7 @@ def test_only_the_distance_of_positions_counts():
     cache.used = 6
     documents = torch.ones(1, 5, dtype=torch.long)
     rotation = (gpt.cosine[6:11], gpt.sine[6:11])
-    shifted = gpt.head(gpt.norm(gpt.blocks[0](gpt.embedding(text), rotation, None)))
+    shifted = gpt.head(gpt.norm(gpt.blocks[0](gpt.embedding(text), Place(rotation))))
     torch.testing.assert_close(shifted, gpt(text, documents))
 
 

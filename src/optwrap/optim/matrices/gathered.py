@@ -11,6 +11,7 @@ from optwrap.optim.assignment.hidden.cut import Cut
 from optwrap.optim.matrices.states import join_states, split_state
 from optwrap.optim.parallel.sharded_state import placed_as
 from optwrap.optim.parallel.sharding import shard_of
+from optwrap.optim.step.gathered_step import aside
 
 
 def step_gathered(inner: Optimizer, cuts: Mapping[Tensor, Cut], state: dict[Tensor, dict[str, Any]]) -> None:
@@ -18,20 +19,16 @@ def step_gathered(inner: Optimizer, cuts: Mapping[Tensor, Cut], state: dict[Tens
 
     Parameter, gradient and state are gathered, and every process works out the whole update.
     """
-    groups, before = inner.param_groups, inner.state
-    lists = [group["params"] for group in groups]
+    before = inner.state
     try:
-        for group in groups:
-            group["params"] = []
-        for group, params in zip(groups, lists, strict=True):
-            for param in params:
-                if param.grad is not None:
-                    _step_one(inner, group, param, cuts[param], state)
-            group["params"] = []
+        with aside(inner.param_groups) as held:
+            for group, params in held:
+                for param in params:
+                    if param.grad is not None:
+                        _step_one(inner, group, param, cuts[param], state)
+                group["params"] = []
     finally:
         inner.state = before
-        for group, params in zip(groups, lists, strict=True):
-            group["params"] = params
 
 
 def _step_one(

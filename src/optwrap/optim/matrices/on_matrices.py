@@ -14,6 +14,7 @@ from optwrap.optim.matrices.gathered import step_gathered
 from optwrap.optim.matrices.piece import Piece
 from optwrap.optim.parallel.sharding import is_sharded
 from optwrap.optim.step.fused import FusedKernel
+from optwrap.optim.step.gathered_step import aside
 
 Groups = list[dict[str, Any]]
 
@@ -59,19 +60,17 @@ class OnMatrices(Optimizer):
     @contextlib.contextmanager
     def presented(self) -> Iterator[None]:
         """Let the inner optimizer have matrices, with their gradients and state, in the place of parameters."""
-        lists = [group["params"] for group in self.param_groups]
-        pieces = [self._pieces[param] for params in lists for param in params]
+        pieces = [self._pieces[param] for group in self.param_groups for param in group["params"]]
         self.inner.param_groups = self.param_groups
         for piece in pieces:
             piece.put_on()
             piece.put_state(self.state.get(piece.param), self.inner.state)
-        for group in self.param_groups:
-            group["params"] = _matrices_of(group["params"], self._pieces)
         try:
-            yield
+            with aside(self.param_groups) as held:
+                for group, params in held:
+                    group["params"] = _matrices_of(params, self._pieces)
+                yield
         finally:
-            for group, params in zip(self.param_groups, lists, strict=True):
-                group["params"] = params
             for piece in pieces:
                 piece.take_off()
                 piece.take_state(self.state, self.inner.state)

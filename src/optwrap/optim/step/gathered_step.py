@@ -1,12 +1,26 @@
 """Stepping sharded matrices (DTensors) whole, one at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 from torch.optim import Optimizer
+
+
+@contextmanager
+def aside(groups: Sequence[dict[str, Any]]) -> Iterator[list[tuple[dict[str, Any], list[Tensor]]]]:
+    """Let param groups have no parameters inside, or those that are put in; yield each with its own."""
+    held = [(group, group["params"]) for group in groups]
+    try:
+        for group, _ in held:
+            group["params"] = []
+        yield held
+    finally:
+        for group, params in held:
+            group["params"] = params
 
 
 class GatheredStep:
@@ -24,20 +38,13 @@ class GatheredStep:
         if closure is not None:
             with torch.enable_grad():
                 closure()
-        groups = self._optimizer.param_groups
-        lists = [group["params"] for group in groups]
-        try:
-            for group in groups:
-                group["params"] = []
-            for group, params in zip(groups, lists, strict=True):
+        with aside(self._optimizer.param_groups) as held:
+            for group, params in held:
                 for param in params:
                     group["params"] = [param]
                     if param.grad is not None:
                         self._step_one(param)
                 group["params"] = []
-        finally:
-            for group, params in zip(groups, lists, strict=True):
-                group["params"] = params
 
     @torch.no_grad()
     def _step_one(self, param: Tensor) -> None:

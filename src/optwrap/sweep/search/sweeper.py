@@ -22,7 +22,7 @@ from optwrap.instantiate import build, plain
 from optwrap.sweep.grid import Launching, compose_each_kind, without_counts
 from optwrap.sweep.records import read_record, read_result
 from optwrap.sweep.search.space import Space, search_space
-from optwrap.sweep.search.trials import Search, Trial, check_settings, write_search
+from optwrap.sweep.search.trials import Search, Trial, check_settings, losses_of, write_search
 
 log = logging.getLogger(__name__)
 
@@ -191,18 +191,12 @@ def mean_losses(trial: Trial) -> list[float]:
     >>> mean_losses(Trial(0, {}, [], followed=[{"losses": [1.0, 0.5]}, {"losses": [2.0]}]))
     [1.5]
     """
-    lists = [[math.nan if loss is None else loss for loss in each.get("losses", ())] for each in trial.followed]
-    return [_mean(losses) for losses in zip(*lists, strict=False)]
+    return [_mean(losses) for losses in zip(*map(losses_of, trial.followed), strict=False)]
 
 
 def _followed(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the hook `Pruning`, under whatever name, has left of its job."""
-    seen: dict[str, Any] = next((value for name, value in result.items() if name.endswith("/trial")), {})
-    # A file has no number for NaN.
-    losses = [
-        loss if isinstance(loss, int | float) and math.isfinite(loss) else None for loss in seen.get("losses", ())
-    ]
-    return {**seen, "losses": losses} if seen else {}
+    return next((value for name, value in result.items() if name.endswith("/trial")), {})
 
 
 def _mean(values: Sequence[Any]) -> float:
@@ -218,7 +212,3 @@ def _at_least_one(name: str, count: Any) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ConfigError(f"hydra.sweeper.{name}={count}: it is a whole number of 1 or more.")
     return count
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

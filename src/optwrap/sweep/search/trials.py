@@ -1,5 +1,6 @@
 """The trials of a search as data: what each chose, its jobs, what came out; and the file that holds them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -29,6 +30,16 @@ class Trial:
     losses: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     followed: list[dict[str, Any]] = field(default_factory=list)
+
+
+def losses_of(followed: Mapping[str, Any]) -> list[float]:
+    """Return the losses of a job's evaluations, as a pruner had seen them; NaN, for which files have no number.
+
+    >>> losses_of({"losses": [1.0, "nan", "inf"]})
+    [1.0, nan, nan]
+    """
+    losses = [float(loss) for loss in followed.get("losses", ())]
+    return [loss if math.isfinite(loss) else math.nan for loss in losses]
 
 
 @dataclass(frozen=True)
