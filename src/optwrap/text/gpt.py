@@ -163,10 +163,17 @@ class GPT(nn.Module):
 
         `documents` (N, T) numbers what each position belongs to: it looks at no other. With a `cache` the tokens
         go on after those that it holds, and are added to it.
+
+        Raises:
+            ValueError: both are given.
         """
+        if documents is not None and cache is not None:
+            raise ValueError("a cache holds one text a row, so it takes no documents")
         used = 0 if cache is None else cache.used
         last = used + tokens.shape[1]
         mask = None if documents is None else _same_document(documents)
+        if used and last - used > 1:  # attention that is called causal counts from the first key
+            mask = torch.ones(last - used, last, dtype=torch.bool, device=tokens.device).tril(used)
         place = Place((self.cosine[used:last], self.sine[used:last]), mask, used)
         hidden = self.embedding(tokens)
         for number, block in enumerate(self.blocks):

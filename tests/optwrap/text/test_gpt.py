@@ -61,6 +61,16 @@ def test_generation_with_what_it_keeps_is_that_from_the_whole_text_each_time():
     assert torch.equal(generate(gpt, prompt, 13, temperature=0), text[:, 3:])
 
 
+@pytest.mark.parametrize("parts", [[5, 1, 4], [1, 9], [3, 3, 4]])
+def test_a_text_in_parts_is_the_text_at_once(parts):
+    gpt, text = model(), tokens(2, 10)
+    cache = gpt.new_cache(2)
+    in_parts = torch.cat([gpt(part, cache=cache) for part in text.split(parts, dim=1)], dim=1)
+    torch.testing.assert_close(in_parts, gpt(text))
+    with pytest.raises(ValueError, match="takes no documents"):
+        gpt(text, torch.ones_like(text), cache=gpt.new_cache(2))
+
+
 def test_generation_goes_on_beyond_the_model_s_length_and_leaves_its_mode():
     gpt = model().train()
     made = generate(gpt, tokens(2, 3), 40, generator=torch.Generator().manual_seed(0))
