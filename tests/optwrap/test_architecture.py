@@ -47,6 +47,7 @@ provenance
 instantiate
 pretrained_input
 argument_types  hydra_versions  import_paths  interpolations
+pictures
 lock  files  errors  __init__
 """
 ROOMS = {room: floor for floor, line in enumerate(FLOORS.split("\n")) for room in line.split()}
@@ -62,6 +63,7 @@ WITHOUT_TORCH = (
     "hydra_versions",
     "import_paths",
     "interpolations",
+    "pictures",
     "lock",
     "files",
     "errors",

@@ -5,8 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from optwrap.pictures import new_figure
 
 Point = tuple[float, float, float]
 """Learning rate, loss of its update, smoothed loss."""
@@ -40,8 +39,7 @@ def write(path: Path, points: Sequence[Point]) -> None:
 
 def draw(path: Path, points: Sequence[Point], lr: float | None) -> None:
     """Draw the curve, and where the suggested lr is."""
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
+    figure = new_figure(6.4, 4.0, layout="constrained")
     axis = figure.subplots()
     axis.plot([point[0] for point in points], [point[1] for point in points], color="#9db8d9", label="loss")
     axis.plot([point[0] for point in points], [point[2] for point in points], color="#d1495b", label="smoothed")

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from optwrap.files import REFERENCES, read_mapping
+from optwrap.pictures import new_figure
 from optwrap.record.progress import is_speed
 
 Rows = Sequence[Mapping[str, str]]
@@ -38,8 +36,7 @@ def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]
         rows = list(csv.DictReader(file))
     panels = [name for name in _panel_names(rows) if any(_curve(rows, split, name)[0] for split in STYLES)]
     columns, lines = min(max(1, len(panels)), COLUMNS), -(-max(1, len(panels)) // COLUMNS)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * lines), layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
+    figure = new_figure(4.2 * columns, 3.4 * lines, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
     references = read_mapping(Path(metrics_csv).with_name(REFERENCES))
     for axis, name in zip(axes, panels, strict=False):

@@ -1,6 +1,5 @@
 """A picture of the samples that a model is worst at."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
-from optwrap.files import write_bytes
+from optwrap.pictures import new_figure, without_math, write_small
 from optwrap.use.rows import CLASSES, Columns, Rows
 
 _ACROSS = 4
@@ -62,11 +58,10 @@ class Worst:
         self.samples = sorted([*self.samples, *found], key=lambda each: (-each.badness, each.index))[: self.count]
 
     def draw(self, png: Path) -> None:
-        """Draw the samples, the worst first, in at most 256 colours, so that reports stay small."""
+        """Draw the samples, the worst first."""
         lines = math.ceil(len(self.samples) / _ACROSS)
         height = (_SIDE + _CAPTION) * lines
-        figure = Figure(figsize=((_SIDE + _GAP) * _ACROSS, height))
-        FigureCanvasAgg(figure)  # no pyplot: no global state, no display
+        figure = new_figure((_SIDE + _GAP) * _ACROSS, height)
         axes = figure.subplots(lines, _ACROSS, squeeze=False).flatten()
         figure.subplots_adjust(  # by hand: a layout that is computed takes a second
             **{"left": 0.01, "right": 0.99, "bottom": 0.05 / height, "top": 1 - (_CAPTION - 0.05) / height},
@@ -77,10 +72,7 @@ class Worst:
         for axis, sample in zip(axes, self.samples, strict=False):
             axis.imshow(_shown(sample.image, self.preprocessing), cmap="gray", vmin=0, vmax=1)
             axis.set_title(sample.caption, fontsize=8)
-        drawn, small = io.BytesIO(), io.BytesIO()
-        figure.savefig(drawn, dpi=90)
-        Image.open(drawn).convert("RGB").quantize(256).save(small, "png", optimize=True)
-        write_bytes(png, small.getvalue())
+        write_small(figure, png, dpi=90)
 
     def _caption(self, columns: Columns, row: int, number: int) -> str:
         found = {name: each[row].item() for name, each in columns.items() if each.ndim == 1}
@@ -124,4 +116,4 @@ def _fits(values: Sequence[float] | None, image: Tensor) -> bool:
 
 def _short(name: str) -> str:
     shown = name if len(name) <= 14 else f"{name[:12]}..."
-    return shown.replace("$", r"\$")
+    return without_math(shown)

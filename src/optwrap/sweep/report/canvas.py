@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+
+from optwrap.pictures import new_figure, without_math, write_small
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Any]:
     """Return a new figure of so many inches, and its axes."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
-    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
+    figure = new_figure(width, height, layout="constrained")
     return figure, figure.subplots()
 
 
@@ -23,16 +21,13 @@ def finish(figure: Figure, axis: Any, title: str, png: Path, grid: bool = True) 
     if grid:
         axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.canvas.draw()
-    pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]
-    # A third of the size of true colours, and a page holds several pictures.
-    pixels.quantize(200, dither=Image.Dither.NONE).save(png, optimize=True)
+    write_small(figure, png, dpi=120)
 
 
 def plain(text: str, length: int) -> str:
     """Return at most so many characters, on one line, of which matplotlib reads none as mathematics."""
     line = " ".join(text.split())
-    return (line if len(line) <= length else line[: length - 3] + "...").replace("$", r"\$")
+    return without_math(line if len(line) <= length else line[: length - 3] + "...")
 
 
 def spans_decades(numbers: Sequence[float]) -> bool:

@@ -1,0 +1,32 @@
+"""How each picture is begun and written: no pyplot, no display, small files."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from optwrap.files import write_bytes
+
+
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """Return a new figure of so many inches; `options` are matplotlib's."""
+    figure = Figure(figsize=(width, height), **options)
+    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
+    return figure
+
+
+def write_small(figure: Figure, png: Path, dpi: int) -> None:
+    """Write a figure in 256 colours: a third of the size of true ones, and a page holds several pictures."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=dpi)
+    picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(small, "png", optimize=True)
+    write_bytes(png, small.getvalue())
+
+
+def without_math(text: str) -> str:
+    """Return a text of which matplotlib reads no part as mathematics."""
+    return text.replace("$", r"\$")
