@@ -5,8 +5,8 @@ from typing import Any
 
 from optwrap.errors import ConfigError
 from optwrap.hooks.given import Run
-from optwrap.import_paths import import_extra
 from optwrap.sweep.records import read_record
+from optwrap.sweep.search.library import load_optuna
 from optwrap.sweep.search.trials import Search, Trial, find_trial, losses_of
 
 
@@ -73,8 +73,7 @@ class Pruning:
 
 def siblings(search: Search, trial: Trial, repeat: int, pruner: Any) -> Any:
     """Return a study of Optuna's with the trials before `trial`, as their jobs of the same repeat have gone."""
-    optuna = import_extra("optuna", "hooks.pruning")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna = load_optuna("hooks.pruning")
     study = optuna.create_study(study_name="search", direction="minimize", pruner=pruner)
     for other in search.trials[: trial.number]:
         seen = other.followed[repeat] if other.followed else {}

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from optwrap.errors import ConfigError
 from optwrap.sweep.names import short_names
 from optwrap.sweep.report.canvas import canvas, finish, plain, spans_decades
+from optwrap.sweep.search.library import load_optuna
 from optwrap.sweep.search.trials import Search, Trial
 
 FEWEST = 8  # trials that have ended, below which an importance says nothing
@@ -39,8 +41,8 @@ def importances(search: Search, objectives: Sequence[str]) -> dict[str, dict[str
     """
     done = [trial for trial in search.trials if trial.state == "complete"]
     try:
-        import optuna
-    except ModuleNotFoundError:
+        optuna = load_optuna()
+    except ConfigError:  # it is not installed
         return {}
     if len(done) < FEWEST or len({tuple(trial.losses) for trial in done}) < 2:
         return {}

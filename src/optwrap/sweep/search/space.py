@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from optwrap.errors import ConfigError
-from optwrap.import_paths import import_extra
+from optwrap.sweep.search.library import load_optuna
 
 
 @dataclass(frozen=True)
@@ -106,4 +106,4 @@ def _steps(values: Sequence[Any], step: Any, log: bool) -> Any:
 
 
 def _kinds() -> Any:
-    return import_extra("optuna", "hydra/sweeper=search").distributions
+    return load_optuna().distributions

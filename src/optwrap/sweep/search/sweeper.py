@@ -17,10 +17,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from optwrap.errors import ConfigError, did_you_mean
-from optwrap.import_paths import import_extra
 from optwrap.instantiate import build, plain
 from optwrap.sweep.grid import Launching, compose_each_kind, without_counts
 from optwrap.sweep.records import read_record, read_result
+from optwrap.sweep.search.library import load_optuna
 from optwrap.sweep.search.space import Space, search_space
 from optwrap.sweep.search.trials import Search, Trial, check_settings, losses_of, write_search
 
@@ -62,8 +62,7 @@ class SearchSweep(Launching):
         Raises:
             ConfigError: what is to be searched, or by what, cannot be.
         """
-        optuna = import_extra("optuna", "hydra/sweeper=search")
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna = load_optuna()
         typed = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
         parser = OverridesParser.create(config_loader=self._context.config_loader)
         space = search_space(parser.parse_overrides(typed), self._repeats)
@@ -85,7 +84,7 @@ class SearchSweep(Launching):
 
     def _settings(self, space: Space) -> dict[str, Any]:
         """Return what the trials depend on, as plain values."""
-        distributions = import_extra("optuna", "hydra/sweeper=search").distributions
+        distributions = load_optuna().distributions
         return {
             "keys": {key: distributions.distribution_to_json(kind) for key, kind in space.distributions.items()},
             "shared": sorted(space.shared),
@@ -174,7 +173,7 @@ class SearchSweep(Launching):
 
 def tell(study: Any, told: Any, trial: Trial) -> None:
     """Tell a study of Optuna's how a trial that it was asked for has ended."""
-    states = import_extra("optuna", "hydra/sweeper=search").trial.TrialState
+    states = load_optuna().trial.TrialState
     if trial.state == "failed":
         study.tell(told, state=states.FAIL)
     elif trial.state == "pruned":

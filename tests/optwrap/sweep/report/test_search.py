@@ -43,6 +43,13 @@ def test_the_front_is_what_no_other_trial_betters():
     assert 1 < len(by_hand) < 30
 
 
+def test_nothing_is_said_of_the_study_that_tells_it():
+    made = search([lambda at: at["a"]])
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    importances(made, ["loss"])
+    assert optuna.logging.get_verbosity() == optuna.logging.WARNING
+
+
 def test_both_are_drawn(tmp_path):
     made = search([lambda at: at["a"] + 0.01, lambda at: 100 ** at["b"]], keys=("a", "b", "x.$c$"))
     draw_importances(importances(made, ["first", "second"]), tmp_path / "importance.png")
