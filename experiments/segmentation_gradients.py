@@ -3,13 +3,11 @@
 python -m experiments.segmentation_gradients
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
+from experiments.accumulated import distance, flat, gradient
 from experiments.segmentation import IGNORED, EncoderDecoder, SegmentationTask, digit_scenes, pixel_losses
-from optwrap.optim import OptimWrapper
 
 
 def gradients(
@@ -23,18 +21,7 @@ def gradients(
     whole = flat(param.grad for param in model.parameters())
     model.zero_grad()
     parts = list(zip(images.split(micro_batch), masks.split(micro_batch), strict=True))
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0), accumulative_counts=len(parts))
-    task = SegmentationTask(model, 11, weighted)
-    taken: list[Tensor] = []
-    wrapper.after_step.append(lambda: taken.append(flat(param.grad for param in model.parameters())))
-    for part in parts:
-        task.train_step(part, wrapper)
-    return taken[0], whole
-
-
-def flat(tensors: Iterable[Tensor | None]) -> Tensor:
-    """Return all numbers of some tensors, in float64."""
-    return torch.cat([each.detach().double().flatten() for each in tensors if each is not None])
+    return gradient(SegmentationTask(model, 11, weighted), parts), whole
 
 
 def main() -> None:
@@ -47,7 +34,7 @@ def main() -> None:
             images, masks = (each[32 * seed : 32 * (seed + 1)] for each in train.tensors)
             for weighted, errors in off.items():
                 accumulated, whole = gradients(images, masks, micro_batch, weighted, seed)
-                errors.append(((accumulated - whole).norm() / whole.norm()).item())
+                errors.append(distance(accumulated, whole))
         shown = ", ".join(f"{each:.0%}" for each in off[False])
         print(f"{32 // micro_batch:2} of {micro_batch:2}       {max(off[True]):.0e}     {shown}")
 

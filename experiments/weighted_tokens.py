@@ -1,13 +1,13 @@
 """How far accumulation over documents is off where each micro-batch counts the same: a task, and a table."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from optwrap.optim import OptimWrapper
+from experiments.accumulated import distance, gradient
 from optwrap.text import GPT, LanguageModelTask, stdlib
 from optwrap.text.windows import IGNORED
 
@@ -22,25 +22,6 @@ class MeanOfMeansTask(LanguageModelTask):
             loss = self.losses(batch).sum() / tokens
         optim_wrapper.update_params(loss)
         return {"loss": loss.detach(), "tokens": tokens}
-
-
-def gradient(task: LanguageModelTask, micro_batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Return the gradient of an update over micro-batches, as one vector."""
-    parameters = list(task.model.parameters())
-    found: list[Tensor] = []
-    optimizer = torch.optim.SGD(parameters, lr=0.0)
-    optimizer.register_step_pre_hook(
-        lambda *_: found.append(nn.utils.parameters_to_vector([p.grad for p in parameters if p.grad is not None]))
-    )
-    wrapper = OptimWrapper(optimizer, accumulative_counts=len(micro_batches))
-    for batch in micro_batches:
-        task.train_step(batch, wrapper)
-    return found[0]
-
-
-def distance(found: Tensor, whole: Tensor) -> float:
-    """Return how far a gradient is from that of the whole batch, by the latter's length."""
-    return float((found - whole).norm() / whole.norm())
 
 
 def main(updates: int = 20, micro_batches: int = 8, documents: int = 4) -> None:

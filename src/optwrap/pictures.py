@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -20,9 +21,11 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
 
 def write_small(figure: Figure, png: Path, dpi: int) -> None:
     """Write a figure in 256 colours: a third of the size of true ones, and a page holds several pictures."""
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, dpi=dpi)
-    picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    figure.set_dpi(dpi)
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
+    small = io.BytesIO()
+    picture = Image.fromarray(pixels).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(small, "png", optimize=True)
     write_bytes(png, small.getvalue())
 

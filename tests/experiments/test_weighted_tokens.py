@@ -2,7 +2,8 @@
 
 import torch
 
-from experiments.weighted_tokens import MeanOfMeansTask, distance, gradient
+from experiments.accumulated import distance, gradient
+from experiments.weighted_tokens import MeanOfMeansTask
 from optwrap.text import GPT, LanguageModelTask
 from optwrap.text.windows import IGNORED
 
