@@ -61,3 +61,11 @@ def test_a_curve_is_drawn_where_its_numbers_are(tmp_path):
     red = np.array([0xD1, 0x49, 0x5B]) / 255
     assert not (np.abs(few[..., :3] - red).max(axis=2) < 0.02).any()
     assert (np.abs(_plot(tmp_path, FULL)[..., :3] - red).max(axis=2) < 0.02).any()
+
+
+def test_what_others_reach_is_drawn_beside_the_metric_and_into_no_other_panel(tmp_path):
+    before = _plot(tmp_path, FULL)
+    (tmp_path / "references.json").write_text('{"accuracy": {"chance": 0.4}}')
+    changed = (before != _plot(tmp_path, FULL)).any(axis=(0, 2))
+    panels = [bool(part.any()) for part in np.array_split(changed, 4)]
+    assert panels == [False, True, False, False]

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -93,3 +94,18 @@ def test_texts_are_written_and_begin_with_the_prompt(tmp_path):
     task.write_artifacts(tmp_path, 70)
     assert file.read_bytes() == before
     assert LanguageModelTask(model()).write_artifacts(tmp_path, 80) == []
+
+
+def test_what_others_take_is_asked_for_once_and_written(tmp_path):
+    asked = []
+
+    def references():
+        asked.append(1)
+        return {"zlib": 1.9}
+
+    task = LanguageModelTask(model(), samples=0, references=references)
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        task.write_artifacts(folder, 1)
+    assert json.loads((tmp_path / "first" / "references.json").read_text()) == {"bits_per_byte": {"zlib": 1.9}}
+    assert len(asked) == 1
