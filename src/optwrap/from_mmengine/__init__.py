@@ -1,0 +1,1 @@
+"""From configs of MMEngine, read without it, to experiments: `python -m optwrap.from_mmengine`."""
