@@ -116,8 +116,8 @@ class LayerDecayParamwiseConfig(ParamwiseConfig):
     """Factor of one layer on the lr, above 0 and at most 1."""
     decay_by: str = "block"
     """`block`: by blocks, as in fine-tuning; `stage`: by stages of blocks; `depth`: by the nesting of modules."""
-    blocks: list[str] | None = None
-    """Prefixes of the blocks in their order, `encoder.layer.*` for every child; null: found."""
+    blocks: list[Any] | None = None
+    """Prefixes of the blocks in order, `encoder.layer.*` for every child, a list for one block; null: found."""
     head: list[str] | None = None
     """Prefixes that count as head wherever the model defines them."""
 

@@ -12,7 +12,7 @@ BY_NAMES = ("LearningRateDecayOptimizerConstructor", "LayerDecayOptimizerConstru
 def by_model(cfg: dict[str, Any], where: str) -> Part:
     """Return what MMPretrain's constructor does: `layer_decay_rate`, by the model's own `get_layer_depth`."""
     part = Part(options=["layer_decay"])
-    fields: dict[str, Any] = {"decay_factor": float(cfg.get("layer_decay_rate", 1.0))}
+    fields: dict[str, Any] = {"decay_factor": float(cfg.get("layer_decay_rate", 1.0)), "decay_by": "block"}
     fields |= {name: cfg[name] for name in FACTORS[1:4] if cfg.get(name) is not None}
     keys = custom_keys_of(cfg.get("custom_keys") or {}, part, where)
     if unread := [key for key, options in keys.items() if "lr_mult" in options]:
@@ -41,7 +41,8 @@ def by_names(constructor: str, cfg: dict[str, Any], backbone: Any, where: str) -
     vit = constructor == BY_NAMES[1]
     rate_name = "layer_decay_rate" if vit else "decay_rate"
     kind, layers = str(cfg.get("decay_type", "layer_wise")), int(cfg.get("num_layers", 0))
-    fields: dict[str, Any] = {"decay_factor": float(cfg.get(rate_name, 1.0)), "no_decay_1d": True}
+    fields: dict[str, Any] = {"decay_factor": float(cfg.get(rate_name, 1.0)), "decay_by": "block"}
+    fields["no_decay_1d"] = True
     if blocks := _blocks(last_name(backbone), kind, layers, vit):
         fields["blocks"] = blocks
     else:
@@ -63,8 +64,8 @@ def _blocks(backbone: str, kind: str, layers: int, vit: bool) -> list[Any]:
     if "ConvNeXt" not in backbone:
         return []
     stages = [f"backbone.stages.{i}" for i in range(4)]
-    if kind == "stage_wise":  # downsamplings count as the stem, and the head as if there were as many layers
-        return [*([stage] for stage in stages), *([] for _ in range(layers - 4))]
     down = [f"backbone.downsample_layers.{i}" for i in range(4)]
+    if kind == "stage_wise":  # the head is as far away as if there were so many layers, and not four stages
+        return [down, *([stage] for stage in stages), *([] for _ in range(layers - 4))]
     third = [[f"{stages[2]}.{i}" for i in range(first, first + 3)] for first in range(0, 3 * (layers - 3), 3)]
     return [[stages[0]], [down[1], stages[1]], [down[2], *third[0]], *third[1:], [down[3], stages[3]]]

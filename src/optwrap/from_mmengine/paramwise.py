@@ -40,8 +40,10 @@ def paramwise_of(cfg: Mapping[str, Any] | None, model: Any, where: str) -> Part:
         part.notes.append(f"{where}: {', '.join(unread)} are not read there, and left out.")
     if given.get(FORCED):
         part.leave(
-            f"{where}.{FORCED}", True, "the rules of kinds count beside custom keys there. Give the keys what is "
-            "missing, such as optim_wrapper.paramwise_cfg.custom_keys.backbone.decay_mult=0"
+            f"{where}.{FORCED}",
+            True,
+            "the rules of kinds count beside custom keys there. Give the keys what is "
+            "missing, such as optim_wrapper.paramwise_cfg.custom_keys.backbone.decay_mult=0",
         )
     if fields:
         part.keys["paramwise_cfg"] = {**fields, "strict": False}

@@ -41,7 +41,8 @@ def test_a_config_goes_over_its_bases_mapping_by_mapping(write: Write) -> None:
 
 def test_delete_replaces_a_mapping_and_stays_nowhere(write: Write) -> None:
     write("base.py", "model = dict(a=1)\nother = dict(a=1)\n")
-    text = "_base_ = 'base.py'\nmodel = dict(_delete_=True, b=2)\nnew = dict(_delete_=True, inner=dict(_delete_=True))\n"
+    new = "new = dict(_delete_=True, inner=dict(_delete_=True))\n"
+    text = f"_base_ = 'base.py'\nmodel = dict(_delete_=True, b=2)\n{new}"
     assert read_config(write("own.py", text)) == {"model": {"b": 2}, "other": {"a": 1}, "new": {"inner": {}}}
 
 
@@ -68,7 +69,8 @@ def test_a_lazy_config_takes_its_bases_by_import_and_names_as_texts(write: Write
         "import math\nimport torch\nfrom torch.optim import SGD\nfrom mmengine.config import read_base\n\n"
         "with read_base():\n    from ..base.model import *\n    from ..base.model import lr as base_lr\n\n"
         "model.merge(dict(depth=101))\nmodel.update(norm=dict(type='BN'))\n"
-        "optim_wrapper = dict(optimizer=dict(type=SGD, lr=base_lr * 0.5), dtype=torch.float16, root=math.sqrt(4))\n",
+        "optim_wrapper = dict(optimizer=dict(type=SGD, lr=base_lr * 0.5), "
+        "dtype=torch.float16, root=math.sqrt(4))\n",
     )
     assert read_config(path) == {
         "model": {"type": "mmpretrain.models.ResNet", "depth": 101, "norm": {"type": "BN"}},

@@ -13,7 +13,9 @@ def train_cfg(cfg: dict[str, Any], accumulative_counts: int = 1) -> tuple[dict[s
     return part.keys, part.left
 
 
-@pytest.mark.parametrize("cfg", [{"by_epoch": True, "max_epochs": 9}, {"type": "EpochBasedTrainLoop", "max_epochs": 9}])
+@pytest.mark.parametrize(
+    "cfg", [{"by_epoch": True, "max_epochs": 9}, {"type": "EpochBasedTrainLoop", "max_epochs": 9}]
+)
 def test_epochs_stay_epochs(cfg: dict[str, Any]) -> None:
     assert train_cfg({**cfg, "val_interval": 1}, accumulative_counts=4) == ({"epochs": 9}, [])
 

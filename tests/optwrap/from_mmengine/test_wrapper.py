@@ -66,7 +66,10 @@ def test_several_wrappers_stand_under_their_names() -> None:
         ({"optimizer": SGD, "paramwise_cfg": ["a"]}, "optim_wrapper.paramwise_cfg=[a]"),
         ({"optimizer": SGD, "paramwise_cfg": {"custom_keys": ["a"]}}, f"{WHERE}.custom_keys=[a]"),
         ({"optimizer": SGD, "paramwise_cfg": {"force_default_settings": True}}, f"{WHERE}.force_default_settings"),
-        ({"constructor": "SinGANOptimWrapperConstructor", "a": {"optimizer": SGD}}, "optim_wrapper.constructor=Sin"),
+        (
+            {"constructor": "SinGANOptimWrapperConstructor", "a": {"optimizer": SGD}},
+            "optim_wrapper.constructor=Sin",
+        ),
         ({"constructor": "MultiOptimWrapperConstructor", "a": {"optimizer": SGD}, "b": 3}, "optim_wrapper.b=3"),
     ],
 )
@@ -80,7 +83,10 @@ def test_what_is_not_carried_over_is_said_with_a_remedy(given: dict[str, Any], s
     ("given", "expected"),
     [
         ({"type": "torch.optim.SGD", "lr": 1}, {"lr": 1.0}),
-        ({"type": "LARS", "lr": 4.8, "eta": 1e-3}, {"_target_": "timm.optim.Lars", "lr": 4.8, "trust_coeff": 1e-3}),
+        (
+            {"type": "LARS", "lr": 4.8, "eta": 1e-3},
+            {"_target_": "timm.optim.Lars", "lr": 4.8, "trust_coeff": 1e-3},
+        ),
         ({"type": "mmpretrain.Lamb", "lr": 5e-3}, {"_target_": "timm.optim.Lamb", "lr": 5e-3}),
         ({"type": "Adan", "lr": 1e-3, "max_grad_norm": 0}, {"_target_": "timm.optim.Adan", "lr": 1e-3}),
         ({"type": "Lion", "lr": 1e-4}, {"_target_": "lion_pytorch.Lion", "lr": 1e-4}),

@@ -6,12 +6,17 @@ from torch import nn
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.assignment.layers.stacks import Stack, find_stacks, one_chain
-from optwrap.optim.assignment.layers.tree import tree_of
+from optwrap.optim.assignment.layers.tree import Node, tree_of
 from optwrap.optim.assignment.params import children_of, submodules
 from optwrap.optim.assignment.paramwise import KEY
 
+_BEFORE = ("backbone", "encoder")  # what runs before the other parts of a model
 
-def layer_ids(names: Sequence[str], blocks: Sequence[str], head: Sequence[str] = ()) -> dict[str, int]:
+Block = str | Sequence[str]
+"""The prefix of a block, or those of several modules that are one; without any it holds nothing."""
+
+
+def layer_ids(names: Sequence[str], blocks: Sequence[Block], head: Sequence[str] = ()) -> dict[str, int]:
     """Number parameters by layer: 0 before the first block, i in block i, then n + 1; pure, in model order.
 
     What lies between two blocks (downsampling) belongs to the block that follows. `head` names prefixes that
@@ -43,16 +48,19 @@ def layer_ids(names: Sequence[str], blocks: Sequence[str], head: Sequence[str] =
 def find_blocks(model: nn.Module, by: str = "block") -> list[str]:
     """Return the prefixes of the model's blocks, or with `by='stage'` of the stages that they lie in.
 
-    See `find_stacks` for what a block is. An encoder's blocks come before its decoder's.
+    See `find_stacks` for what a block is. An encoder's blocks come before its decoder's; a copy that is frozen, as
+    a momentum encoder, has none where others are trained.
 
     Raises:
         ConfigError: there are none, or stacks whose order only the user knows, or that run in parallel (the
-            towers of CLIP); the message lists all of them.
+            towers of CLIP); the message lists all of them. Or a backbone has none beside a decoder that has.
     """
     root = tree_of(model)
     stacks = find_stacks(root)
+    stacks = [stack for stack in stacks if any(map(_is_trained, stack.blocks))] or stacks
     chain = one_chain(stacks)
     if chain:
+        _check_beside(root, chain, by)
         return [node.name for stack in chain for node in (stack.stages if by == "stage" else stack.blocks)]
     what = f"{KEY}.decay_by={by}: "
     if not stacks:
@@ -70,8 +78,33 @@ def find_blocks(model: nn.Module, by: str = "block") -> list[str]:
     )
 
 
+def _is_trained(node: Node) -> bool:
+    return any(param.requires_grad for param in node.module.parameters())
+
+
+def _check_beside(root: Node, chain: Sequence[Stack], by: str) -> None:
+    """Raise ConfigError where a trained backbone has no blocks, and all of it would count as the stem."""
+    of_blocks = {prefix for stack in chain for block in stack.blocks for prefix in prefixes_of(block.name)}
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        nodes += [child for child in node.children if child.name in of_blocks]
+        for child in node.children:
+            aside = child.name not in of_blocks and node.name not in {stack.name for stack in chain}
+            if aside and child.attribute in _BEFORE and child.weights > 1 and _is_trained(child):
+                raise ConfigError(
+                    f"{KEY}.decay_by={by}: blocks were found in {', '.join(stack.name for stack in chain)}, "
+                    f"but none in {child.name}, whose lr would be lowest throughout. List those of both in order: "
+                    f"{KEY}.blocks=[{child.name},{','.join(_short(chain[0]))}]."
+                )
+
+
+def _short(stack: Stack) -> list[str]:
+    return [f"'{prefix}'" if prefix.endswith("*") else prefix for prefix in stack.prefixes]
+
+
 def _shown(stack: Stack) -> str:
-    prefixes = [f"'{prefix}'" if prefix.endswith("*") else prefix for prefix in stack.prefixes]
+    prefixes = _short(stack)
     listed = ",".join(prefixes if len(prefixes) < 9 else [*prefixes[:4], "...", prefixes[-1]])
     return f"{listed} ({len(stack.blocks)})"
 
@@ -84,16 +117,39 @@ def expand_blocks(model: nn.Module, prefixes: Sequence[str], key: str = KEY) -> 
     Raises:
         ConfigError: a prefix names no module, or one without parameters, or two overlap.
     """
+    return [block for expanded in _expanded(model, prefixes, key) for block in expanded]
+
+
+def expand_layers(model: nn.Module, blocks: Sequence[Block], key: str = KEY) -> list[Sequence[str]]:
+    """Return the prefixes of each layer: a list among `blocks` is one layer, `path.*` one for each child.
+
+    Raises:
+        ConfigError: as of `expand_blocks`.
+    """
+    prefixes = [prefix for block in blocks for prefix in ([block] if isinstance(block, str) else block)]
+    expanded = iter(_expanded(model, prefixes, key))
+    layers: list[Sequence[str]] = []
+    for block in blocks:
+        if isinstance(block, str):
+            layers += [[each] for each in next(expanded)]
+        else:
+            layers.append([each for _ in block for each in next(expanded)])
+    return layers
+
+
+def _expanded(model: nn.Module, prefixes: Sequence[str], key: str) -> list[list[str]]:
+    """Return for each prefix those that it stands for."""
     modules = submodules(model)
     children = children_of(modules)
-    blocks = [block for prefix in prefixes for block in _expand(prefix, modules, children, key)]
+    expanded = [_expand(prefix, modules, children, key) for prefix in prefixes]
+    blocks = [block for each in expanded for block in each]
     known: set[str] = set()
     for block in sorted(blocks, key=len):
         inside = next((prefix for prefix in prefixes_of(block) if prefix in known), None)
         if inside is not None:
             raise ConfigError(f"{key}.blocks: {block!r} lies in {inside!r}, which is listed too. Keep one.")
         known.add(block)
-    return blocks
+    return expanded
 
 
 def _expand(
@@ -112,13 +168,17 @@ def _expand(
     return blocks
 
 
-def numbers(names: Sequence[str], prefixes: Sequence[str]) -> dict[str, int]:
-    """Return for each name the place, from 1, of the prefix that it has; 0 for none.
+def numbers(names: Sequence[str], blocks: Sequence[Block]) -> dict[str, int]:
+    """Return for each name the place, from 1, of the block whose prefix it has; 0 for none.
 
-    >>> numbers(["a.w", "ab.w"], ["b", "a"])
-    {'a.w': 2, 'ab.w': 0}
+    >>> numbers(["a.w", "ab.w", "c.w"], ["b", ["a", "c"]])
+    {'a.w': 2, 'ab.w': 0, 'c.w': 2}
     """
-    place = {prefix: i for i, prefix in reversed(list(enumerate(prefixes, start=1)))}
+    place = {
+        prefix: i
+        for i, block in reversed(list(enumerate(blocks, start=1)))
+        for prefix in ([block] if isinstance(block, str) else block)
+    }
     return {name: next((place[part] for part in prefixes_of(name) if part in place), 0) for name in names}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from optwrap.errors import ConfigError
-from optwrap.optim.assignment.blocks import expand_blocks, find_blocks, numbers
+from optwrap.optim.assignment.blocks import Block, expand_layers, find_blocks, numbers
 from optwrap.optim.assignment.layers.place import layer_of_each
 from optwrap.optim.assignment.layers.words import told_exponents
 from optwrap.optim.assignment.params import NamedParam, walk
@@ -31,8 +31,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         decay_factor: the factor of one layer, above 0 and at most 1.
         decay_by: 'depth' (each level of module nesting multiplies), 'block' (the stem lowest, block i of n
             `factor ** (n + 1 - i)`, what follows the last block 1) or 'stage' (the same with stages of blocks).
-        blocks: prefixes of the blocks in their order (`encoder.layer.*`: every child). Where left out, they are
-            as the model says, by `group_matcher` (timm) or `get_layer_depth` (MMPretrain), or else found.
+        blocks: prefixes of the blocks in their order (`encoder.layer.*`: every child; a list of prefixes is one
+            block, an empty one a layer that holds nothing). Where left out, they are as the model says, by
+            `group_matcher` (timm) or `get_layer_depth` (MMPretrain), or else found.
         head: prefixes that count as head wherever the model defines them, as do modules that are named so
             (`head`, `classifier`, `fc`, ...) and single numbers of the model itself (`logit_scale`).
 
@@ -53,7 +54,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self.decay_by = own.get("decay_by", "depth")
         if self.decay_by not in _KINDS:
             raise ConfigError(f"{KEY}.decay_by={self.decay_by!r}: it is {', '.join(_KINDS[:-1])} or {_KINDS[-1]}.")
-        self.blocks = _prefixes("blocks", own.get("blocks"))
+        self.blocks: list[Block] = _blocks(own.get("blocks"))
         self.head = _prefixes("head", own.get("head"))
         if self.decay_by == "depth" and (self.blocks or self.head):
             raise ConfigError(f"{KEY}.decay_by=depth takes no {KEY}.blocks or .head: they are for decay_by=block.")
@@ -84,16 +85,18 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             found = {name: 0 if of_head[name] else exponent for name, exponent in told.items()}
             logger.info("%s: %d layers, as the model's %s says.", KEY, 1 + max(found.values()), by)
             return found
-        blocks = expand_blocks(model, self.blocks) if self.blocks else find_blocks(model, self.decay_by)
+        blocks: Sequence[Block] = (
+            expand_layers(model, self.blocks) if self.blocks else find_blocks(model, self.decay_by)
+        )
         layers = layer_of_each(params, blocks, self.head)
         _say(params, blocks, layers, listed=bool(self.blocks))
         return {name: len(blocks) + 1 - layer for name, layer in layers.items()}
 
 
-def _say(params: Sequence[NamedParam], blocks: Sequence[str], layers: Mapping[str, int], listed: bool) -> None:
+def _say(params: Sequence[NamedParam], blocks: Sequence[Block], layers: Mapping[str, int], listed: bool) -> None:
     sizes = {param.name: param.tensor.numel() for param in params}
     outside = sum(size for name, size in sizes.items() if layers[name] in (0, len(blocks) + 1))
-    how = "as listed" if listed else f"found: {', '.join(blocks[:2])}, ..., {blocks[-1]}"
+    how = "as listed" if listed else f"found: {', '.join(map(str, blocks[:2]))}, ..., {blocks[-1]}"
     logger.info("%s: %d blocks, %s.", KEY, len(blocks), how)
     if listed and outside > _MOST * sum(sizes.values()):
         logger.warning(
@@ -118,7 +121,24 @@ def _factor(value: Any) -> float:
     return float(value)
 
 
+def _blocks(value: Any) -> list[Block]:
+    blocks: list[Block] = [
+        each if isinstance(each, str) else _prefixes("blocks", each) for each in _listed("blocks", value)
+    ]
+    if blocks and not any(blocks):
+        raise ConfigError(f"{KEY}.blocks={value!r}: every block of it is empty.")
+    return blocks
+
+
 def _prefixes(field: str, value: Any) -> list[str]:
-    if isinstance(value, str):
+    prefixes = _listed(field, value)
+    for each in prefixes:
+        if not isinstance(each, str):
+            raise ConfigError(f"{KEY}.{field}: {each!r} is no prefix of a module's name, such as encoder.layer.0.")
+    return prefixes
+
+
+def _listed(field: str, value: Any) -> list[Any]:
+    if value is not None and not isinstance(value, list | tuple):
         raise ConfigError(f"{KEY}.{field}={value!r}: it is a list of prefixes: [{value}].")
     return list(value or ())

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from optwrap.errors import ConfigError
-from optwrap.optim.assignment.blocks import expand_blocks, find_blocks, layer_ids
+from optwrap.optim.assignment.blocks import expand_blocks, expand_layers, find_blocks, layer_ids
 
 
 def test_layer_ids_are_a_pure_function_of_names():
@@ -79,3 +79,41 @@ def test_ten_thousand_blocks_are_numbered_in_linear_time():
     assert expand_blocks(model, blocks) == blocks
     assert layer_ids(names, blocks)["9999.own.b"] == 10_000
     assert time.perf_counter() - start < 10  # 0.6 s; the quadratic way took minutes
+
+
+class Model(nn.Module):
+    def __init__(self, **children):
+        super().__init__()
+        for name, child in children.items():
+            self.add_module(name, child)
+
+
+def blocks_of(count):
+    return nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)) for _ in range(count))
+
+
+def test_frozen_copies_have_no_blocks():
+    model = Model(encoder=blocks_of(2), momentum_encoder=blocks_of(2).requires_grad_(False))
+    assert find_blocks(model) == ["encoder.0", "encoder.1"]
+    assert find_blocks(model.encoder.requires_grad_(False)) == ["0", "1"]
+
+
+def test_a_decoder_is_not_taken_for_the_blocks_of_a_backbone_that_has_none():
+    mixed = Model(conv=nn.Conv2d(3, 2, 1), mix=nn.Linear(2, 2), pool=nn.Bilinear(2, 2, 2))
+    model = Model(backbone=mixed, decoder=blocks_of(4), head=nn.Linear(2, 2))
+    with pytest.raises(
+        ConfigError, match=r"found in decoder, but none in backbone.*blocks=\[backbone,'decoder.\*'\]"
+    ):
+        find_blocks(model)
+    model.backbone.requires_grad_(False)  # not trained, it has no lr
+    assert find_blocks(model) == [f"decoder.{i}" for i in range(4)]
+
+
+def test_several_prefixes_are_one_layer():
+    model = nn.ModuleDict({"a": blocks_of(2), "b": nn.Linear(2, 2), "c": nn.Linear(2, 2)})
+    assert expand_layers(model, ["a.*", ["b", "c"], []]) == [["a.0"], ["a.1"], ["b", "c"], []]
+    assert expand_layers(model, [["a.*", "b"], "c"]) == [["a.0", "a.1", "b"], ["c"]]
+    with pytest.raises(ConfigError, match="'b' lies in 'b'"):
+        expand_layers(model, ["b", ["c", "b"]])
+    with pytest.raises(ConfigError, match="'d' names no module"):
+        expand_layers(model, ["b", ["d"]])
