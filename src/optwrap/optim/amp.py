@@ -28,8 +28,10 @@ class AmpOptimWrapper(OptimWrapper):
         optimizer, accumulative_counts, clip_grad: as for OptimWrapper.
         loss_scale: 'dynamic', a static scale, or a dict of GradScaler's arguments. Scaling is on for float16,
             and wherever a number or a dict is given.
-        dtype: compute dtype, float16 or bfloat16 (string or torch.dtype); None: autocast's for the device.
-        device_type: 'cuda', 'cpu', ...; None: that of the optimizer's parameters.
+        dtype: compute dtype, float16 or bfloat16 (string or torch.dtype), or float32: off; None: autocast's for
+            the device.
+        device_type: 'cuda', 'cpu', ...; None: that of the optimizer's parameters (on the meta device, of the
+            accelerator there is, else of the CPU).
         cache_enabled: whether autocast caches cast weights.
         averaging, sam: as for OptimWrapper.
 
@@ -51,7 +53,7 @@ class AmpOptimWrapper(OptimWrapper):
         sam: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(optimizer, accumulative_counts, clip_grad, averaging, sam)
-        self.device_type = device_type or self._params()[0].device.type
+        self.device_type = device_type or _device_type(self._params()[0].device)
         _check_autocast(self.device_type)
         self.dtype = _parse_dtype(dtype) or torch.get_autocast_dtype(self.device_type)
         self.cache_enabled = cache_enabled
@@ -72,15 +74,27 @@ class AmpOptimWrapper(OptimWrapper):
         """What scales the losses, if anything does."""
         return None if self._finish.scaling is None else self._finish.scaling.scaler
 
+    @loss_scaler.setter
+    def loss_scaler(self, scaler: GradScaler | None) -> None:
+        """Scale by another scaler, which moves as it was told; None, or one that is switched off: not at all."""
+        self.static_scale = None
+        self._finish.scaling = None
+        if scaler is not None and scaler.is_enabled():
+            self._finish.scaling = LossScaling(scaler, None)
+            self._finish.scaling.check_dtypes(self._params())
+            self._finish.check(self.clip_grad)
+
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run the forward pass of `model` and the loss inside, in mixed precision."""
-        if (device := self._params_device()) != self.device_type:
+        if (device := self._params_device()) not in (self.device_type, "meta"):
             raise ConfigError(
                 f"device_type={self.device_type!r}, but the parameters are on {device!r}: build the wrapper "
                 "after model.to(device)."
             )
-        autocast = torch.autocast(self.device_type, self.dtype, cache_enabled=self.cache_enabled)
+        is_mixed = self.dtype != torch.float32
+        dtype = self.dtype if is_mixed else None
+        autocast = torch.autocast(self.device_type, dtype, is_mixed, self.cache_enabled)
         with super().optim_context(model), autocast:
             yield
 
@@ -119,6 +133,14 @@ class AmpOptimWrapper(OptimWrapper):
         return self.param_groups[0]["params"][0].device.type
 
 
+def _device_type(device: torch.device) -> str:
+    """Return the device type that parameters compute on; those on the meta device are yet to get there."""
+    if device.type != "meta":
+        return device.type
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if accelerator is None else accelerator.type
+
+
 def _check_autocast(device_type: str) -> None:
     try:
         known = is_autocast_available(device_type)
@@ -130,9 +152,11 @@ def _check_autocast(device_type: str) -> None:
 
 def _parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     name = str(dtype).removeprefix("torch.")
-    known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "None": None}
+    known = {each: getattr(torch, each) for each in ("float16", "bfloat16", "float32")} | {"None": None}
     if name not in known:
-        raise ConfigError(f"dtype={dtype!r}: mixed precision computes in float16 or bfloat16; null: the default.")
+        raise ConfigError(
+            f"dtype={dtype!r}: mixed precision computes in float16 or bfloat16 (float32: off); null: the default."
+        )
     return known[name]
 
 

@@ -1,4 +1,4 @@
-"""What users read of a wrapper: its optimizer, hyperparameters and counters."""
+"""What users read of a wrapper, and may put in its place: its optimizer, hyperparameters and counters."""
 
 from typing import Any
 
@@ -6,6 +6,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optwrap.optim.assignment.hyperparameters import lr_of, momentum_of
+from optwrap.optim.assignment.table import Assignment
+from optwrap.optim.averaging.average import WeightAverage
+from optwrap.optim.averaging.switched import train
+from optwrap.optim.parallel.sync import ParallelModules
+from optwrap.optim.step.clip import ClipNorm, ClipValue
 from optwrap.optim.step.finish import Finish
 from optwrap.optim.window.accumulation import AccumulationWindow
 from optwrap.optim.window.counts import StepCounts
@@ -14,7 +19,11 @@ from optwrap.optim.window.counts import StepCounts
 class Readings:
     """A wrapper's optimizer and hyperparameters, its micro-batches, updates and skipped steps."""
 
+    clip_grad: ClipNorm | ClipValue | None
+    averaging: WeightAverage | None
+    assignments: list[Assignment]
     _finish: Finish
+    _parallel: ParallelModules
     _window: AccumulationWindow
     _steps: StepCounts
 
@@ -22,6 +31,26 @@ class Readings:
     def optimizer(self) -> Optimizer:
         """The optimizer."""
         return self._finish.kernel.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Optimizer) -> None:
+        """Put another optimizer in its place, looked at as one that a wrapper begins with.
+
+        Averages of parameters that both have go on; schedules are built after it.
+        """
+        before = self._finish.kernel
+        self._finish = self._finish.around(optimizer)
+        self._finish.check(self.clip_grad)
+        self._parallel.untrained.exchange(before.optimizer, optimizer)
+        self.assignments = []
+        if self.averaging is not None:
+            self.averaging.follow(before.params, self._finish.kernel.params)
+        train(optimizer)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The options that the optimizer was given, for groups that have none of their own."""
+        return self.optimizer.defaults
 
     @property
     def last_grad_norm(self) -> Tensor | None:
@@ -59,6 +88,18 @@ class Readings:
     def inner_count(self) -> int:
         """Micro-batches so far."""
         return self._window.counts.done
+
+    @property
+    def _inner_count(self) -> int:
+        """As subclasses written for MMEngine have it: a `backward` of their own adds 1."""
+        return self._window.counts.done
+
+    @_inner_count.setter
+    def _inner_count(self, count: int) -> None:
+        if count == self._window.counts.done + 1:
+            self._window.count()
+        else:
+            self._window.counts.done = count
 
     @property
     def max_counts(self) -> int | None:

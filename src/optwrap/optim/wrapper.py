@@ -58,8 +58,6 @@ class OptimWrapper(Readings):
         averaging: Kwargs = None,
         sam: Kwargs = None,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}.")
         self.clip_grad = parse_clip_grad(clip_grad)
         self.averaging, self.sam = parse_averaging(averaging), parse_sam(sam)
         self.passes: Passes | None = None  # of the training step that is being made
@@ -94,7 +92,8 @@ class OptimWrapper(Readings):
                 with no_sync(self._parallel.all or ()):
                     climb(self.sam, self.freezer.trains(self._params()), self._finish.scaled(loss))
             return
-        self.backward(self.scale_loss(loss if self.sam is None else self.sam.checked(loss), weight))
+        with self._window.counted_once():  # whatever a subclass's backward does
+            self.backward(self.scale_loss(loss if self.sam is None else self.sam.checked(loss), weight))
         if self.sam is not None:
             self.sam.go_back()
         if self.should_update():
@@ -197,6 +196,7 @@ class OptimWrapper(Readings):
         if self._window.counts.held < held:  # a new run, not the rest of this one
             self.zero_grad()
         self._parallel.look_again(model)
+        self._window.meet(model)
         self._check_parallel()
         if self.averaging is not None:
             self.averaging.see(model, self._params())

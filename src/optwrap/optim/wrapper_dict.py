@@ -10,10 +10,10 @@ from optwrap.errors import ConfigError
 from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.wrapper import OptimWrapper
 
-_TRAINING = ("update_params", "backward", "step", "zero_grad", "optim_context", "scale_loss", "should_update")
+_TRAINING = ("update_params", "backward", "step", "optim_context", "scale_loss", "should_update")
 
 
-class NoTrainingMethodError(ConfigError, AttributeError):
+class NoTrainingMethodError(ConfigError, NotImplementedError, AttributeError):
     """A training method was called on several wrappers at once: a task for one was given several."""
 
 
@@ -62,6 +62,21 @@ class OptimWrapperDict(Mapping[str, OptimWrapper]):
                 "parts; several for it take a backward pass each before any steps (docs/strategies.md)."
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def param_groups(self) -> dict[str, list[dict[str, Any]]]:
+        """The wrappers' param groups by name."""
+        return {name: wrapper.param_groups for name, wrapper in self.items()}
+
+    @property
+    def defaults(self) -> dict[str, dict[str, Any]]:
+        """The options that the optimizers were given, by name."""
+        return {name: wrapper.defaults for name, wrapper in self.items()}
+
+    def zero_grad(self, **kwargs: Any) -> None:
+        """Zero the gradients of every wrapper."""
+        for wrapper in self.values():
+            wrapper.zero_grad(**kwargs)
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int | None) -> None:
         """Call it on every wrapper: each counts its own micro-batches."""

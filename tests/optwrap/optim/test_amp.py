@@ -3,6 +3,7 @@ import functools
 import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, AdamW
 
@@ -163,7 +164,7 @@ def test_an_update_without_gradients_is_no_overflow(twins):
 @pytest.mark.parametrize(
     ("kwargs", "said"),
     [
-        ({"dtype": "float32"}, "dtype='float32'"),
+        ({"dtype": "float64"}, "dtype='float64'"),
         ({"loss_scale": "static"}, "loss_scale='static'"),
         ({"loss_scale": 0}, "loss_scale=0"),
         ({"loss_scale": True}, "loss_scale=True"),
@@ -267,11 +268,60 @@ def test_gradients_that_are_unscaled_already_are_an_error_and_the_next_update_wo
     torch.testing.assert_close(weight.detach(), torch.full((3,), 0.9))
 
 
-def test_the_scaler_and_the_optimizer_cannot_be_exchanged_by_half():
-    wrapper = AmpOptimWrapper(SGD([nn.Parameter(torch.ones(3))], lr=0.1), dtype="float16")
-    for name in ("loss_scaler", "optimizer"):
-        with pytest.raises(AttributeError):
-            setattr(wrapper, name, None)
+def test_another_scaler_may_take_the_place_of_the_wrappers(twins, batches, loss_of, assert_close):
+    model, twin = twins
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1), dtype="float16", loss_scale=2.0)
+    wrapper.loss_scaler = GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    optimizer, scaler = SGD(twin.parameters(), lr=0.1), GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    for batch in batches[:3]:
+        wrapper.update_params(loss_of(model, batch))
+        scaler.scale(loss_of(twin, batch)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    assert_close(model, twin)
+    assert wrapper.loss_scaler.get_scale() == scaler.get_scale() == 64.0
+
+
+@pytest.mark.parametrize("scaler", [None, GradScaler("cpu", enabled=False)])
+def test_without_a_scaler_nothing_is_scaled(scaler):
+    weight = nn.Parameter(torch.ones(3))
+    wrapper = AmpOptimWrapper(SGD([weight], lr=0.1), dtype="float16")
+    wrapper.loss_scaler = scaler
+    assert wrapper.loss_scaler is None
+    wrapper.backward(wrapper.scale_loss(weight.sum()))
+    torch.testing.assert_close(weight.grad, torch.ones(3))
+
+
+def test_the_scale_stays_with_another_optimizer():
+    weight = nn.Parameter(torch.ones(3))
+    wrapper = AmpOptimWrapper(SGD([weight], lr=0.1), dtype="float16", loss_scale=4.0)
+    wrapper.optimizer = SGD([weight], lr=0.5)
+    wrapper.update_params(weight.sum())
+    assert wrapper.loss_scaler.get_scale() == 4.0
+    torch.testing.assert_close(weight.detach(), torch.full((3,), 0.5))
+    with pytest.raises(ConfigError, match="float16"):
+        wrapper.optimizer = SGD([nn.Parameter(torch.ones(3, dtype=torch.float16))], lr=0.5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", torch.float32])
+def test_float32_is_mixed_precision_switched_off(dtype, twins):
+    model, _ = twins
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1), dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16), wrapper.optim_context(model):
+        assert not torch.is_autocast_enabled("cpu")
+        assert model(torch.ones(1, 4)).dtype == torch.float32
+    assert wrapper.loss_scaler is None
+
+
+def test_parameters_on_the_meta_device_need_no_device_type():
+    with torch.device("meta"):
+        model = nn.Linear(2, 2)
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.1))
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    assert wrapper.device_type == ("cpu" if accelerator is None else accelerator.type)
+    with wrapper.optim_context(model):
+        assert model(torch.ones(1, 2, device="meta")).is_meta
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -58,14 +58,35 @@ def test_missing_and_left_over_names_are_errors_that_name_them(names, said, mode
         wrappers.load_state_dict(state)
 
 
-@pytest.mark.parametrize(
-    "method", ["update_params", "backward", "step", "zero_grad", "optim_context", "scale_loss"]
-)
+@pytest.mark.parametrize("method", ["update_params", "backward", "step", "optim_context", "scale_loss"])
 def test_a_training_method_names_the_wrappers_to_call_instead(method, models):
     with pytest.raises(
         AttributeError, match=rf"optim_wrapper\['gen'\].{method}.*optim_wrapper\['disc'\].{method}"
     ):
         getattr(wrappers_of(models), method)
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, AttributeError, ConfigError])
+def test_the_error_of_a_training_method_is_caught_as_whatever_it_is_taken_for(error, models):
+    with pytest.raises(error):
+        wrappers_of(models).step()
+
+
+def test_groups_and_defaults_carry_the_names(models):
+    wrappers = wrappers_of(models)
+    assert wrappers.param_groups == {name: wrapper.optimizer.param_groups for name, wrapper in wrappers.items()}
+    assert wrappers.defaults == {name: wrapper.optimizer.defaults for name, wrapper in wrappers.items()}
+    assert wrappers["gen"].defaults["lr"] == wrappers["gen"].optimizer.defaults["lr"]
+
+
+def test_all_gradients_are_zeroed_together(models):
+    wrappers = wrappers_of(models)
+    for name, wrapper in wrappers.items():
+        wrapper.backward(models[name](torch.ones(1, 2)).sum())
+    wrappers.zero_grad(set_to_none=False)
+    assert all(not param.grad.any() for model in models.values() for param in model.parameters())
+    wrappers.zero_grad()
+    assert all(param.grad is None for model in models.values() for param in model.parameters())
 
 
 def test_a_task_for_one_wrapper_that_got_several_is_the_users_to_put_right(models):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DataParallel
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
@@ -165,7 +165,13 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
+def holds_back(module: nn.Module) -> bool:
+    """Whether a module's class has a context `no_sync`, so that it averages gradients between processes."""
+    # Not the module's attribute: a compiled one hands on those of what it holds.
+    return callable(getattr(type(module), "no_sync", None))
+
+
 def _is_transparent(parent: nn.Module | None, attribute: str) -> bool:
     if attribute == "module":  # a name that plain models use as well, so the parent's type decides
-        return isinstance(parent, DistributedDataParallel | DataParallel)
+        return isinstance(parent, DataParallel) or (parent is not None and holds_back(parent))
     return attribute in _TRANSPARENT_ATTRIBUTES

@@ -35,7 +35,7 @@ class ParamwiseRules:
         Raises:
             ConfigError: a field is unknown or not a number, two contradict, or a custom key holds no options.
         """
-        cfg = dict(cfg or {})
+        cfg = fields_of(cfg)
         known = [f.name for f in fields(cls)]
         for name, value in cfg.items():
             if name not in known:
@@ -50,6 +50,10 @@ class ParamwiseRules:
             if name in ("no_decay_1d", "norm_classes"):
                 _check_kinds(name, value, cfg)
         custom_keys = cfg.pop("custom_keys", None) or {}
+        if not isinstance(custom_keys, Mapping):
+            raise ConfigError(
+                f"{KEY}.custom_keys={custom_keys!r}: it maps parts of names to options: {{head: {{lr_mult: 10}}}}."
+            )
         for key, options in custom_keys.items():
             _check_custom_key(key, options)
         return cls(
@@ -74,6 +78,17 @@ class ParamwiseRules:
 
     def __bool__(self) -> bool:
         return bool(self.factors or self.custom_keys or self.no_decay_1d)
+
+
+def fields_of(cfg: Any) -> dict[str, Any]:
+    """Return the fields of a `paramwise_cfg`, which may be None.
+
+    Raises:
+        ConfigError: it is no mapping.
+    """
+    if not isinstance(cfg or {}, Mapping):
+        raise ConfigError(f"{KEY}={cfg!r}: it is a mapping of fields, such as {{norm_decay_mult: 0}}.")
+    return dict(cfg or {})
 
 
 def _check_kinds(name: str, value: Any, cfg: Mapping[str, Any]) -> None:

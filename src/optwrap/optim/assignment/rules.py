@@ -31,8 +31,8 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
     params = list(params)
     trainable = [param for param in params if param.tensor.requires_grad]
     _check_options(rules, base)
-    if rules and not rules.bypass_duplicate:
-        check_duplicates(params)
+    if rules:
+        check_duplicates(params, rules.bypass_duplicate)
     keys = sorted(rules.custom_keys, key=lambda key: (-len(key), key))
     if keys:
         check_matches(params, rules)
@@ -48,7 +48,7 @@ def assign(params: Iterable[NamedParam], base: Mapping[str, Any], rules: Paramwi
         if decision not in outcomes:
             outcomes[decision] = _outcome(decision, base, rules)
         options, rule = outcomes[decision]
-        assignments.append(Assignment(param.name, param.tensor, options, rule))
+        assignments.append(Assignment(param.name, param.tensor, options, rule, param.aliases))
     return assignments
 
 
@@ -73,14 +73,17 @@ def check_matches(params: Sequence[NamedParam], rules: ParamwiseRules) -> None:
         logger.warning(message)
 
 
-def check_duplicates(params: Iterable[NamedParam]) -> None:
-    """Look for trainable parameters with two names.
+def check_duplicates(params: Iterable[NamedParam], bypass: bool = False) -> None:
+    """Look for trainable parameters with two names; with `bypass`, warn of the names that are left out.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: there is one, without `bypass`.
     """
     for param in params:
         if param.aliases and param.tensor.requires_grad:
+            if bypass:
+                logger.warning("%s is left out: %s decides.", ", ".join(param.aliases), param.name)
+                continue
             raise ConfigError(
                 f"Parameter {param.name!r} is also {param.aliases[0]!r} (tied weights), so two rules could "
                 f"decide. Set {KEY}.bypass_duplicate=true to let the first name decide."
@@ -166,7 +169,8 @@ def _check_options(rules: ParamwiseRules, base: Mapping[str, Any]) -> None:
     named = [(f"{KEY}.{name}", name, _option(name), value) for name, value in rules.factors.items()]
     for key, options in rules.custom_keys.items():
         where = f"{KEY}.custom_keys.{key}"
-        named += [(f"{where}.{name}", name, MULTIPLIERS.get(name, name), value) for name, value in options.items()]
+        own = {name: value for name, value in options.items() if not _is_tag(name, base, rules, where)}
+        named += [(f"{where}.{name}", name, MULTIPLIERS.get(name, name), value) for name, value in own.items()]
     for where, name, option, value in named:
         if option not in base:
             have = sorted({*MULTIPLIERS, *base})
@@ -178,6 +182,14 @@ def _check_options(rules: ParamwiseRules, base: Mapping[str, Any]) -> None:
             raise ConfigError(f"{where}={value!r}: it must be a number from 0 up, as the optimizer's {option} is.")
         if option == "weight_decay" and option != name and base[option] == 0:
             logger.warning("%s=%r multiplies a weight decay of 0: it has no effect.", where, value)
+
+
+def _is_tag(name: str, base: Mapping[str, Any], rules: ParamwiseRules, where: str) -> bool:
+    """Whether an option is no one's that is known: it goes into the param groups, for who reads it there."""
+    if rules.strict or name in base or name in MULTIPLIERS:
+        return False
+    logger.warning("%s.%s: the optimizer has no such option; it goes into the param group as it is.", where, name)
+    return True
 
 
 def _prefixes(name: str) -> list[str]:

@@ -12,12 +12,16 @@ from torch import nn
 
 @dataclass(slots=True)  # not frozen: that makes building one three times as slow
 class Assignment:
-    """What one parameter gets: its options (lr, weight_decay, ...) and the rule that decided them."""
+    """What one parameter gets: its options (lr, weight_decay, ...) and the rule that decided them.
+
+    `aliases` are its further names, which decided nothing.
+    """
 
     name: str
     tensor: nn.Parameter
     options: Mapping[str, Any]
     rule: str = "base"
+    aliases: tuple[str, ...] = ()
 
 
 def param_groups(assignments: Iterable[Assignment]) -> list[dict[str, Any]]:
@@ -45,7 +49,7 @@ def param_groups(assignments: Iterable[Assignment]) -> list[dict[str, Any]]:
 
 
 def table(assignments: Iterable[Assignment]) -> list[dict[str, Any]]:
-    """Return a row a parameter: name, shape, lr, weight_decay, rule, then any other options."""
+    """Return a row a parameter: name, shape, lr, weight_decay, rule, other names, then any other options."""
     rows = []
     for assignment in assignments:
         options = dict(assignment.options)
@@ -56,6 +60,8 @@ def table(assignments: Iterable[Assignment]) -> list[dict[str, Any]]:
             "weight_decay": options.pop("weight_decay", None),
             "rule": assignment.rule,
         }
+        if assignment.aliases:
+            row["aliases"] = ", ".join(assignment.aliases)
         rows.append(row | options)
     return rows
 

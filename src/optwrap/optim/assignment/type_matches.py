@@ -57,6 +57,8 @@ def check_types(
         logger.warning("%s%s", message, f" Alike are {_listed(alike)}." if alike else "")
     if rules.norm_decay_mult is not None:
         _warn_of_unknown_norms(trainable, rules)
+    elif rules.bias_decay_mult is not None:
+        _say_norm_biases(trainable, rules, assignments)
 
 
 def _remedy(rule: str) -> str:
@@ -94,6 +96,21 @@ def _warn_of_unknown_norms(trainable: Sequence[NamedParam], rules: ParamwiseRule
             "%s.norm_decay_mult=%r matches %d parameters, but not %s: name them in %s.norm_classes "
             "or .custom_keys.",
             *(KEY, rules.norm_decay_mult, known, _listed(unknown), KEY),
+        )
+
+
+def _say_norm_biases(
+    trainable: Sequence[NamedParam], rules: ParamwiseRules, assignments: Sequence[Assignment]
+) -> None:
+    """Say that the biases of norm layers are none, where neither norms nor custom keys decide for them."""
+    decided = {each.name for each in assignments if each.rule != "base"}
+    norm = partial(is_norm, classes=rules.norm_classes or ())
+    left = [p for p in trainable if p.attribute == "bias" and p.name not in decided and norm(p)]
+    if left:
+        logger.info(
+            "%s.bias_decay_mult=%r is not for the biases of norm layers, such as %r (%d in all): norm_decay_mult "
+            "or custom_keys decide for them.",
+            *(KEY, rules.bias_decay_mult, left[0].name, len(left)),
         )
 
 

@@ -20,6 +20,10 @@ class Untrained:
         self._optimizers = list(optimizers)
         self._said: list[Tensor] = []
 
+    def exchange(self, old: Optimizer, new: Optimizer) -> None:
+        """Know of `new` in place of `old`."""
+        self._optimizers = [new if each is old else each for each in self._optimizers]
+
     def look(self, model: nn.Module) -> None:
         """Log a warning that names them; a model of which nothing is in a group is someone else's."""
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]

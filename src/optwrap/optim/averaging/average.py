@@ -68,6 +68,16 @@ class WeightAverage:
         """Begin in the middle of a run, after so many updates that were not averaged."""
         self._start = self._seen = updates
 
+    def follow(self, old: list[Tensor], new: list[Tensor]) -> None:
+        """Go on with the averages of `old` for `new`; where some have none, begin anew."""
+        kept = dict(zip(map(id, old), self.averages, strict=False))
+        if self.averages and all(id(param) in kept for param in new):
+            self.averages = [kept[id(param)] for param in new]
+        elif self.averages:
+            logger.warning("The optimizer was replaced by one of other parameters: averages begin anew.")
+            self.averages = []
+            self.start_after(self.updates)
+
     def see(self, model: nn.Module, params: list[Tensor]) -> None:
         """Learn which buffers of `model` to average beside `params`."""
         self._own_buffers = buffers_beside(model, params) if self.batch_norm == "average" else {}

@@ -14,7 +14,7 @@ from optwrap.instantiate import argument_names, build, locate, partial, plain
 from optwrap.optim.amp import AmpOptimWrapper
 from optwrap.optim.assignment.hyperparameters import momentum_of
 from optwrap.optim.assignment.params import check_trainable, walk
-from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules
+from optwrap.optim.assignment.paramwise import KEY, ParamwiseRules, fields_of
 from optwrap.optim.assignment.rules import assign
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.assignment.type_matches import check_types
@@ -129,7 +129,7 @@ class DefaultOptimWrapperConstructor:
     ) -> None:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = _optimizer_cfg(self.optim_wrapper_cfg.pop("optimizer", None))
-        self.paramwise_cfg = dict(paramwise_cfg or {})
+        self.paramwise_cfg = fields_of(paramwise_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Return the wrapper for the trainable parameters of `model`."""

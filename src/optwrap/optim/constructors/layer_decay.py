@@ -12,7 +12,7 @@ from optwrap.optim.assignment.blocks import Block, expand_layers, find_blocks, n
 from optwrap.optim.assignment.layers.place import layer_of_each
 from optwrap.optim.assignment.layers.words import told_exponents
 from optwrap.optim.assignment.params import NamedParam, walk
-from optwrap.optim.assignment.paramwise import KEY
+from optwrap.optim.assignment.paramwise import KEY, fields_of
 from optwrap.optim.assignment.rules import check_duplicates
 from optwrap.optim.assignment.table import Assignment
 from optwrap.optim.constructors.default import DefaultOptimWrapperConstructor
@@ -47,7 +47,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __init__(
         self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None
     ) -> None:
-        cfg = dict(paramwise_cfg or {})
+        cfg = fields_of(paramwise_cfg)
         own = {name: cfg.pop(name) for name in _OWN_FIELDS if cfg.get(name) is not None}
         cfg = {name: value for name, value in cfg.items() if name not in _OWN_FIELDS}
         self.decay_factor = _factor(own.get("decay_factor"))

@@ -11,13 +11,17 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, Shardin
 from torch.nn.parallel import DistributedDataParallel
 
 from optwrap.errors import ConfigError
+from optwrap.optim.assignment.params import holds_back
 from optwrap.optim.assignment.untrained import Untrained
 from optwrap.optim.parallel.sharding import is_sharded
 
 
 def parallel_modules(model: nn.Module) -> list[nn.Module]:
-    """Return the outermost modules of `model` (itself included) that average gradients between processes."""
-    if isinstance(model, DistributedDataParallel | FullyShardedDataParallel | FSDPModule):
+    """Return the outermost modules of `model` (itself included) that average gradients between processes.
+
+    These are torch's, and any whose class has a context `no_sync`, as engines and wrappers of others have.
+    """
+    if isinstance(model, FSDPModule) or holds_back(model):
         return [model]
     return [found for child in model.children() for found in parallel_modules(child)]
 
@@ -122,8 +126,8 @@ def no_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Hold back the averaging of `modules`; DDP reads this in the forward, FSDP in the backward pass."""
     with contextlib.ExitStack() as stack:
         for module in modules:
-            if isinstance(module, DistributedDataParallel | FullyShardedDataParallel):
-                stack.enter_context(module.no_sync())
+            if not isinstance(module, FSDPModule):
+                stack.enter_context(module.no_sync())  # type: ignore[operator]
         yield
 
 

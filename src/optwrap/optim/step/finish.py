@@ -25,9 +25,14 @@ class Finish:
 
     Args:
         accumulates: whether the gradients are those of several backward passes.
+
+    Raises:
+        TypeError: `optimizer` is none.
     """
 
     def __init__(self, optimizer: Optimizer, accumulates: bool = False) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}.")
         self.kernel = FusedKernel(optimizer)
         self.scaling: LossScaling | None = None
         self.norm: Tensor | None = None
@@ -35,6 +40,18 @@ class Finish:
         self._accumulates = accumulates
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
+
+    def around(self, optimizer: Optimizer) -> "Finish":
+        """Return the same for another optimizer.
+
+        Raises:
+            ConfigError: torch could not unscale the gradients of its parameters.
+        """
+        other = Finish(optimizer, self._accumulates)
+        other.norm, other.scaling = self.norm, self.scaling
+        if self.scaling is not None:
+            self.scaling.check_dtypes(other.kernel.params)
+        return other
 
     def scaled(self, loss: Tensor) -> Tensor:
         """Return the loss times the scale, if there is one."""

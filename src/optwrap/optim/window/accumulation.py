@@ -1,18 +1,23 @@
 """The accumulation window of a wrapper: how losses are normalised, and what the gradients hold."""
 
 import copy
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from optwrap.errors import ConfigError
 from optwrap.optim.parallel.sharded_state import placed_as
 from optwrap.optim.step.clip import multiply_grads
 from optwrap.optim.window.counts import MicroBatches
 from optwrap.optim.window.weighted import WeightedWindow
+
+logger = logging.getLogger(__name__)
 
 Weight = float | Tensor | None
 """Over how many items the loss of a micro-batch is a mean; None: over the micro-batch."""
@@ -30,6 +35,7 @@ class AccumulationWindow:
             raise ConfigError(f"accumulative_counts={accumulative_counts!r}: it must be a whole number from 1 up.")
         self.counts = MicroBatches(accumulative_counts)
         self._weighted = WeightedWindow(accumulative_counts)
+        self._has_met = False  # batch norm
         self._length = 1  # by which the gradients now held were divided
 
     @property
@@ -70,6 +76,25 @@ class AccumulationWindow:
         if self._weighted.pending is not None:
             self._weighted.count()
         self.counts.advance()
+
+    @contextmanager
+    def counted_once(self) -> Iterator[None]:
+        """Count a micro-batch whose gradients are added inside, unless that is done there."""
+        before = self.counts.done
+        yield
+        if self.counts.done == before:
+            self.counts.check_room()
+            self.count()
+
+    def meet(self, model: nn.Module) -> None:
+        """Say once where the model has layers that see micro-batches alone, whatever is accumulated."""
+        named = any(isinstance(module, _BatchNorm) for module in model.modules())
+        if self.counts.accumulative_counts > 1 and named and not self._has_met:
+            self._has_met = True
+            logger.info(
+                "accumulative_counts=%d: batch norm has the statistics of micro-batches, not those of an update.",
+                self.counts.accumulative_counts,
+            )
 
     def finish(self, parallel: Sequence[nn.Module] | None) -> Tensor | None:
         """End a window; return what makes its gradients the mean over items, None where they are means."""

@@ -1,8 +1,12 @@
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
+from optwrap.optim import OptimWrapper
+from optwrap.optim.assignment.params import walk
 from optwrap.optim.parallel.sync import parallel_modules, world_size
 from tests.optwrap.optim.parallel.harness import results_of
 
@@ -57,3 +61,34 @@ def test_a_data_parallel_run_is_not_saved_inside_a_window(results):
 def test_a_plain_model_has_no_parallel_modules():
     assert parallel_modules(nn.Sequential(nn.Linear(1, 1))) == []
     assert world_size([]) == world_size(None) == 1
+
+
+class Engine(nn.Module):
+    """A wrapper of others, with the context that DDP has."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+        self.held = []
+
+    def forward(self, inputs):
+        return self.module(inputs)
+
+    @contextmanager
+    def no_sync(self):
+        self.held.append(True)
+        yield
+
+
+def test_any_module_with_a_no_sync_context_is_held_back_between_updates():
+    engine = Engine(nn.Linear(2, 1))
+    model = nn.Sequential(engine)
+    assert parallel_modules(model) == [engine]
+    assert parallel_modules(torch.compile(model)) == [engine]
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=3)
+    for held in (2, 4, 4):  # in the forward and in the backward pass of each micro-batch that does not update
+        with wrapper.optim_context(model):
+            loss = model(torch.ones(1, 2)).sum()
+        wrapper.update_params(loss)
+        assert len(engine.held) == held
+    assert [param.name for param in walk(model)] == ["0.weight", "0.bias"]
