@@ -125,7 +125,7 @@ def _shape(read: _Read, span: Span, clock: Clock) -> Shape | None:
 
 
 def _spans(read: list[_Read], clock: Clock) -> list[Span]:
-    """Return where each part lies: by default from the end of the one before it to where the next one says."""
+    """Return where each part lies: by default from the end of the one before it to that of the run."""
     spans: list[Span] = []
     end = Fraction(0)
     for i, each in enumerate(read):
@@ -137,17 +137,15 @@ def _spans(read: list[_Read], clock: Clock) -> list[Span]:
                 f"{each.key}.from where both act."
             )
         begin = end if begin is None else begin
-        following = read[i + 1] if i + 1 < len(read) else None
-        end = _end(each, begin, unit, following, clock)
+        end = _end(each, begin, unit, clock)
         spans.append(Span(begin, end, unit, _endpoint(each)))
     return spans
 
 
-def _end(read: _Read, begin: Fraction, unit: Fraction, following: _Read | None, clock: Clock) -> Fraction:
+def _end(read: _Read, begin: Fraction, unit: Fraction, clock: Clock) -> Fraction:
     end = _place(read, "until", unit, clock)
     if end is None:
-        its_begin = None if following is None else _place(following, "from", _unit(following, clock), clock)
-        return Fraction(clock.updates) if its_begin is None or its_begin <= begin else its_begin
+        return Fraction(clock.updates)
     if end < begin:
         raise ConfigError(
             f"{read.key}.until={read.part['until']!r}: that is update {math.ceil(end)}, and the part begins at "

@@ -1,0 +1,1 @@
+"""Configs of MMEngine as configs of this library."""
