@@ -13,7 +13,7 @@ LIBRARY = Path(__file__).parents[2] / "src" / "optwrap"
 # Top to bottom. A module belongs to the room with the longest name that it begins with; rooms in one line do not
 # import each other.
 FLOORS = """
-from_mmengine  runs
+runs  from_mmengine
 use
 run
 checkpoint

@@ -60,7 +60,7 @@ def by_names(constructor: str, cfg: dict[str, Any], backbone: Any, where: str) -
 def _blocks(backbone: str, kind: str, layers: int, vit: bool) -> list[Any]:
     """Return the blocks, each with all prefixes that count as one layer; an empty one counts as a layer too."""
     if vit or backbone in ("BEiT", "MAE"):
-        return [f"backbone.layers.{i}" for i in range(layers)]
+        return ["backbone.layers.*"]
     if "ConvNeXt" not in backbone:
         return []
     stages = [f"backbone.stages.{i}" for i in range(4)]

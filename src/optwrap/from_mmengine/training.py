@@ -137,7 +137,7 @@ def _average(hook: dict[str, Any], part: Part, length: Length) -> None:
     momentum = float(hook.get("momentum", 0.0002))
     kind = _AVERAGES.get(name, "ema")
     part.options.append(kind)
-    keys: dict[str, Any] = {"every": hook.get("interval", 1)}
+    keys: dict[str, Any] = {"every": hook["interval"]} if hook.get("interval", 1) != 1 else {}
     if kind == "ema":
         keys |= {"decay": 1 - momentum, "warmup": 0.0}
     keys["batch_norm"] = "average" if hook.get("update_buffers") and kind == "ema" else "copy"

@@ -13,7 +13,7 @@ from optwrap.optim.named_state import load_named_options, load_named_state_dict,
 from optwrap.optim.parallel.freezing import frozen
 from optwrap.optim.schedule.build import Metrics, build_schedule
 from optwrap.optim.schedule.schedule import Schedule, ScheduleDict
-from optwrap.optim.schedule.schedulers import multi_step, warmup_cosine
+from optwrap.optim.schedule.schedulers import multi_step, poly, warmup_cosine
 from optwrap.optim.step.clip import ClipNorm, ClipValue
 from optwrap.optim.two_passes import in_passes
 from optwrap.optim.wrapper import OptimWrapper
@@ -47,6 +47,7 @@ __all__ = [
     "multi_step",
     "named_state_dict",
     "param_groups",
+    "poly",
     "table",
     "walk",
     "warmup_cosine",

@@ -83,10 +83,11 @@ def set_course(
     plan = _plan(cfg, data.order, optim_wrapper, saved, ranks)
     finished = finished_value(folder, saved, plan, objective.name, ranks, plain_config(cfg).get("hooks"))
     judged = Metrics(objective.directions, objective.metric) if data.has("val") else Metrics(evaluated=False)
-    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged)
+    per_epoch = None if plan.per_epoch == ENDLESS else plan.per_epoch
+    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged, per_epoch)
     for wrapper in named_wrappers(optim_wrapper).values():
-        per_epoch = plan.per_epoch * wrapper.calls_per_batch / wrapper.accumulative_counts
-        wrapper.freezer.updates_per_epoch = None if plan.per_epoch == ENDLESS else per_epoch
+        updates = plan.per_epoch * wrapper.calls_per_batch / wrapper.accumulative_counts
+        wrapper.freezer.updates_per_epoch = None if per_epoch is None else updates
     begin(optim_wrapper, model, plan.micro_batches)
     keep_threads(cfg.get("threads"), None if saved is None else saved.state["config"].get("threads"))
     parts = RunParts(model, optim_wrapper, schedule, task)

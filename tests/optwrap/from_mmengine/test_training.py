@@ -61,13 +61,13 @@ def test_the_batch_size_of_one_process() -> None:
 @pytest.mark.parametrize(
     ("hook", "expected"),
     [
-        ({"momentum": 1e-4}, {"every": 1, "decay": 1 - 1e-4, "warmup": 0.0, "batch_norm": "copy"}),
-        ({}, {"every": 1, "decay": 1 - 2e-4, "warmup": 0.0, "batch_norm": "copy"}),
+        ({"momentum": 1e-4}, {"decay": 1 - 1e-4, "warmup": 0.0, "batch_norm": "copy"}),
+        ({}, {"decay": 1 - 2e-4, "warmup": 0.0, "batch_norm": "copy"}),
         (
             {"momentum": 0.5, "interval": 3, "update_buffers": True, "begin_iter": 8, "priority": 49},
             {"every": 3, "decay": 0.5, "warmup": 0.0, "batch_norm": "average", "begin": 4.0},
         ),
-        ({"ema_type": "StochasticWeightAverage"}, {"every": 1, "batch_norm": "copy"}),
+        ({"ema_type": "StochasticWeightAverage"}, {"batch_norm": "copy"}),
     ],
 )
 def test_the_average_of_a_hook(hook: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -2,15 +2,26 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import plain
 from optwrap.optim.averaging.switched import switches
-from optwrap.optim.schedule.factories import UNSET, is_plateau, parts_of, scheduler_factory
+from optwrap.optim.schedule.factories import (
+    UNSET,
+    Factory,
+    is_plateau,
+    parts_factory,
+    parts_of,
+    scheduler_factory,
+)
+from optwrap.optim.schedule.lengths import Clock
+from optwrap.optim.schedule.parts import is_in_parts, read_parts
 from optwrap.optim.schedule.schedule import Schedule, ScheduleDict
 from optwrap.optim.window.counts import calls_in
 from optwrap.optim.wrapper import OptimWrapper
@@ -32,22 +43,26 @@ class Metrics:
 
 
 def build_schedule(
-    optim_wrapper: OptimWrapper | OptimWrapperDict, cfg: Any, micro_batches: int, metrics: Metrics = Metrics()
+    optim_wrapper: OptimWrapper | OptimWrapperDict,
+    cfg: Any,
+    micro_batches: int,
+    metrics: Metrics = Metrics(),
+    per_epoch: int | None = None,
 ) -> Schedule | ScheduleDict:
-    """Build the schedule that `cfg` describes: `{hyperparameter: {_target_: ..., ...}}`, empty for constant.
+    """Build the schedule that `cfg` describes: `{hyperparameter: ...}`, for each wrapper, or by its name.
 
-    Each target gets an optimizer as its first argument. `T_max`, `total_steps`, `total_iters` or `total_updates`,
-    where left out, is the number of updates in a run of `micro_batches` (or of the wrapper's own `max_counts`);
-    in a SequentialLR what its milestones leave, which may be fractions of the run. A ReduceLROnPlateau follows
-    `metric`, by default the objective, and its `mode` is that metric's direction. For an OptimWrapperDict, `cfg`
-    is one schedule for all, or `{wrapper: schedule}` with constant ones left out.
+    A hyperparameter has parts (`[{linear: {}, until: 500}, {cosine: {}}]`, or named ones), or a `_target_`, which
+    gets an optimizer first, and where `T_max`, `total_steps`, `total_iters` or `total_updates` is left out, the
+    updates that the run has in `micro_batches` (or the wrapper's `max_counts`). Epochs have `per_epoch` of them. A
+    ReduceLROnPlateau follows `metric`, by default the objective, and its `mode` is that metric's direction.
 
     Raises:
-        ConfigError: a target or its arguments are wrong, or a param group has no such hyperparameter.
+        ConfigError: parts, or a target or its arguments are wrong, or param groups have no such hyperparameter.
     """
     entries = {name: item for name, item in plain(cfg or {}, "schedule").items() if item is not None}
     if isinstance(optim_wrapper, OptimWrapper):
-        return _schedule(optim_wrapper, entries, "schedule", micro_batches, metrics)
+        clock = _clock(optim_wrapper, micro_batches, per_epoch)
+        return _schedule(optim_wrapper, entries, "schedule", clock, metrics)
     own, others = set(entries) & set(optim_wrapper), set(entries) - set(optim_wrapper)
     if own and others:
         raise ConfigError(
@@ -61,25 +76,47 @@ def build_schedule(
     for name, wrapper in optim_wrapper.items():
         key = f"schedule.{name}" if own else "schedule"
         its_entries = plain(entries.get(name) or {}, key) if own else entries
-        schedules[name] = _schedule(wrapper, its_entries, key, micro_batches, metrics)
+        clock = _clock(wrapper, micro_batches, per_epoch)
+        schedules[name] = _schedule(wrapper, its_entries, key, clock, metrics)
     return ScheduleDict(schedules)
 
 
+def _clock(optim_wrapper: OptimWrapper, micro_batches: int, per_epoch: int | None) -> Clock:
+    """Return how many updates a wrapper makes in the run, and in an epoch of so many micro-batches of it."""
+    counts = optim_wrapper.max_counts or calls_in(micro_batches, optim_wrapper.calls_per_batch)
+    total = -(-counts // optim_wrapper.accumulative_counts)
+    if per_epoch is None:
+        return Clock(total)
+    calls = Fraction(optim_wrapper.calls_per_batch).limit_denominator(10**6)
+    return Clock(total, per_epoch * calls / optim_wrapper.accumulative_counts)
+
+
 def _schedule(
-    optim_wrapper: OptimWrapper, entries: Mapping[str, Any], key: str, micro_batches: int, metrics: Metrics
+    optim_wrapper: OptimWrapper, entries: Mapping[str, Any], key: str, clock: Clock, metrics: Metrics
 ) -> Schedule:
     if "lr" in entries and switches(optim_wrapper.optimizer):
         name = type(optim_wrapper.optimizer).__name__
         logger.warning("%s.lr: %s averages its weights in place of a schedule. Take schedule=constant.", key, name)
-    counts = optim_wrapper.max_counts or calls_in(micro_batches, optim_wrapper.calls_per_batch)
-    total_updates = -(-counts // optim_wrapper.accumulative_counts)
     factories, followed = {}, {}
     for name, item in entries.items():
         _check_hyperparameter(name, optim_wrapper, key)
-        cfg = plain(item, f"{key}.{name}")
-        followed[name] = _metric(cfg, f"{key}.{name}", metrics)
-        factories[name] = scheduler_factory(cfg, f"{key}.{name}", total_updates)
+        factories[name], followed[name] = _factory(item, f"{key}.{name}", clock, metrics)
     return Schedule(optim_wrapper, factories, followed)
+
+
+def _factory(item: Any, key: str, clock: Clock, metrics: Metrics) -> tuple[Factory, str | None]:
+    """Return what makes a hyperparameter's scheduler, and the metric that it follows."""
+    if not is_in_parts(item):
+        cfg = plain(item, key)
+        followed = _metric(cfg, key, metrics)
+        return scheduler_factory(cfg, key, clock.updates), followed
+    parts = read_parts(item, key, clock)
+    if parts.plateau is None:
+        return parts_factory(parts), None
+    plateau = {"_target_": ReduceLROnPlateau, **parts.plateau}
+    followed = _metric(plateau, parts.plateau_key, metrics)
+    arguments = {name: value for name, value in plateau.items() if name != "_target_"}
+    return parts_factory(replace(parts, plateau=arguments)), followed
 
 
 def _metric(cfg: dict[str, Any], key: str, metrics: Metrics) -> str | None:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from optwrap.optim.constructors.hybrid import optimizers_of
+from optwrap.optim.schedule.in_parts import InParts
 from optwrap.optim.schedule.schedulers import PlateauAfter
 
 _SEEN_BY_PLATEAUS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
@@ -44,8 +45,9 @@ class Curve:
     """Moves the hyperparameter `name` of a wrapper's param groups, once for each update.
 
     Every group keeps its proportion to the optimizer's base value: what a scheduler is told as an absolute value
-    (`eta_min`, `max_lr`, ...) is for the base value, and a group that begins at 0 stays there. `momentum` is
-    Adam's beta1. Where `metric` is None, any metric will do for a ReduceLROnPlateau.
+    (`eta_min`, `max_lr`, ...) is for the base value, and a group that begins at 0 stays there. In parts,
+    `min_value` and `max_value` are the same for all. `momentum` is Adam's beta1. Where `metric` is None, any
+    metric will do for a ReduceLROnPlateau.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Curve:
 
     def step_on_metric(self, value: float) -> None:
         """Show an evaluation's metric to a scheduler that waits for one."""
-        if isinstance(self._scheduler, PlateauAfter):
+        if isinstance(self._scheduler, PlateauAfter | InParts):
             self._scheduler.step_on_metric(value)
         elif isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step(value)
@@ -75,9 +77,12 @@ class Curve:
         """Give every param group its value; a group added since then begins with the one that it has."""
         moves_momentum = self._moves_momentum
         for optimizer, source in zip(optimizers_of(self._optimizer), self._stand_in.param_groups, strict=True):
-            _follow(optimizer, self._name, source["lr"], source["base"])
-            if moves_momentum:
-                _follow(optimizer, "momentum", _momentum(source), base_value(optimizer, "momentum"))
+            for group in optimizer.param_groups:
+                _put(group, self._name, self._value(_own_value(group, self._name), source))
+                if moves_momentum:
+                    base = base_value(optimizer, "momentum")
+                    own = _own_value(group, "momentum")
+                    _put(group, "momentum", _proportional(_momentum(source), base, own))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place on the curve, and with what it began: to know whether another one is the same."""
@@ -103,6 +108,12 @@ class Curve:
                 for _ in range(state["position"]):
                     self.advance()
             self._see_again(state)
+
+    def _value(self, own: float, source: Mapping[str, Any]) -> float:
+        """Return the value of a group that began at `own`; `source` is its optimizer's group in the stand-in."""
+        if isinstance(self._scheduler, InParts):
+            return self._scheduler.value(own, source)
+        return _proportional(source["lr"], source["base"], own)
 
     @property
     def _moves_momentum(self) -> bool:
@@ -135,7 +146,7 @@ class Curve:
         if (saved["mode"], state["metric"]) != (plateaus[0].mode, self.metric):
             return
         vars(plateaus[0]).update({name: saved[name] for name in _SEEN_BY_PLATEAUS})
-        if not isinstance(self._scheduler, PlateauAfter) or self._scheduler.waits_for_metrics:
+        if getattr(self._scheduler, "waits_for_metrics", True):
             before = state["groups"][0]
             for group in self._stand_in.param_groups:
                 group["lr"] = _proportional(before["lr"], before["base"], group["base"])
@@ -167,12 +178,6 @@ def _momentum(group: Mapping[str, Any]) -> Any:
     return group["momentum"] if "momentum" in group else group["betas"][0]
 
 
-def _follow(optimizer: Optimizer, name: str, value: float, base: float) -> None:
-    """Give each param group what `value` is for it."""
-    for group in optimizer.param_groups:
-        _put(group, name, _proportional(value, base, _own_value(group, name)))
-
-
 def _proportional(value: float, base: float, own: float) -> float:
     """Return what `value` is for a group that begins at `own` and not at `base`; exact where nothing is to do."""
     if own == base:
@@ -196,3 +201,5 @@ def _all(scheduler: Any) -> Iterator[Any]:
         yield from _all(part)
     if isinstance(scheduler, PlateauAfter):
         yield from (scheduler.plateau, *_all(scheduler.first))
+    if isinstance(scheduler, InParts) and scheduler.plateau is not None:
+        yield scheduler.plateau

@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import ChainedScheduler, ReduceLROnPlateau, Sequen
 
 from optwrap.errors import ConfigError
 from optwrap.instantiate import locate, partial, plain
+from optwrap.optim.schedule.in_parts import InParts
+from optwrap.optim.schedule.parts import Parts
 from optwrap.optim.schedule.schedulers import PlateauAfter
 
 UNSET = (None, "???")
@@ -46,7 +48,7 @@ def scheduler_factory(cfg: Mapping[str, Any], key: str, total_updates: int) -> F
     if parts:
         return _combined(target, cfg, parts, key, total_updates)
     bound = partial(cfg, key)
-    return lambda optimizer: _calling(functools.partial(bound, optimizer), key)
+    return lambda optimizer: calling(functools.partial(bound, optimizer), key)
 
 
 def _combined(target: Any, cfg: Mapping[str, Any], parts: Sequence[Any], key: str, total_updates: int) -> Factory:
@@ -75,7 +77,7 @@ def _combined(target: Any, cfg: Mapping[str, Any], parts: Sequence[Any], key: st
     def make(optimizer: Optimizer) -> Any:
         schedulers = [factory(optimizer) for factory in factories]
         first = (optimizer,) if in_turn else ()
-        return _calling(functools.partial(bound, *first, schedulers=schedulers), key)
+        return calling(functools.partial(bound, *first, schedulers=schedulers), key)
 
     return make
 
@@ -111,12 +113,26 @@ def _one_cycle(cfg: Mapping[str, Any], key: str) -> Factory:
 
     def make(optimizer: Optimizer) -> Any:
         peaks = [float(group.get("base", group["lr"])) for group in optimizer.param_groups]
-        return _calling(functools.partial(partial({**cfg, "max_lr": peaks}, key), optimizer), key)
+        return calling(functools.partial(partial({**cfg, "max_lr": peaks}, key), optimizer), key)
 
     return make
 
 
-def _calling(bound: Callable[[], Any], key: str) -> Any:
+def parts_factory(parts: Parts) -> Factory:
+    """Return what makes the schedule that is written in parts.
+
+    Raises:
+        ConfigError: the arguments of its plateau are wrong, now or when it is made.
+    """
+    if parts.plateau is None:
+        return lambda optimizer: InParts(optimizer, parts)
+    key = parts.plateau_key
+    bound = partial({"_target_": ReduceLROnPlateau, **parts.plateau}, key)
+    return lambda optimizer: InParts(optimizer, parts, calling(functools.partial(bound, optimizer), key))
+
+
+def calling(bound: Callable[[], Any], key: str) -> Any:
+    """Call what makes a scheduler; what it refuses is a ConfigError with the remedy."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

@@ -34,6 +34,38 @@ class _WarmupCosine:
         return self.min_factor + (1 - self.min_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def poly(
+    optimizer: Optimizer,
+    total_updates: int,
+    power: float = 1.0,
+    min_factor: float | None = None,
+    eta_min: float | None = None,
+) -> LRScheduler:
+    """Fall from the base value to a floor as (1 - progress) ** `power`.
+
+    The floor is `min_factor` times the base value or, where it is given, `eta_min`. torch's PolynomialLR has none.
+    """
+    if min_factor is not None and eta_min is not None:
+        raise ConfigError("schedule.lr: min_factor and eta_min say the same. Keep one; null is none.")
+    for name, value in (("power", power), ("min_factor", min_factor), ("eta_min", eta_min)):
+        if value is not None and value < 0:
+            raise ConfigError(f"schedule.lr.{name}={value!r}: it is a number, 0 or more.")
+    bases = [float(group.get("base", group["lr"])) for group in optimizer.param_groups]
+    floors = [min_factor or 0.0 if eta_min is None else eta_min / base if base else 0.0 for base in bases]
+    return LambdaLR(optimizer, [_Poly(total_updates, power, floor) for floor in floors])
+
+
+class _Poly:
+    """The factor on the base value."""
+
+    def __init__(self, total_updates: int, power: float, floor: float) -> None:
+        self.total_updates, self.power, self.floor = total_updates, power, floor
+
+    def __call__(self, update: int) -> float:
+        left = 1 - min(update / self.total_updates, 1.0)
+        return float(self.floor + (1 - self.floor) * left**self.power)
+
+
 def multi_step(
     optimizer: Optimizer, total_updates: int, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1
 ) -> LRScheduler:

@@ -1,0 +1,142 @@
+"""What moves a hyperparameter by a schedule in parts: its value at each place, for each param group."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from optwrap.optim.schedule.parts import Part, Parts
+
+
+class InParts:
+    """Counts updates, and has the value of each param group at that place.
+
+    Parts act one after another, each on the value that those before it left, which stays after their end. Parts
+    that act together multiply; where one of these falls to a floor, the value goes from update to update. What is
+    given as a value of its own, not as a factor, is the same for all groups, but a group at 0 stays there.
+
+    Args:
+        optimizer: its `lr`, beside `base`, is what a plateau moves.
+        parts: the parts.
+        plateau: the ReduceLROnPlateau of the last one.
+    """
+
+    def __init__(self, optimizer: Optimizer, parts: Parts, plateau: ReduceLROnPlateau | None = None) -> None:
+        self.optimizer, self.plateau = optimizer, plateau
+        self._parts, self._position = parts, 0
+        self._shapes = [part for part in parts.parts if part.shape is not None]
+        self._walks = _floor_beside_another(self._shapes)
+        self._walked: dict[tuple[float, float], tuple[int, float]] = {}
+        self._move()
+
+    @property
+    def waits_for_metrics(self) -> bool:
+        """Whether the plateau has begun."""
+        return self.plateau is not None and self._position >= self._parts.parts[-1].first
+
+    def value(self, own: float, group: Mapping[str, Any]) -> float:
+        """Return the value of a param group that began at `own`; `group` is one of `optimizer`, with its base."""
+        if own == group["base"]:
+            return float(group["lr"])
+        value = self._at_place(own, group["base"])
+        if not self.waits_for_metrics:
+            return value
+        before = self._at_place(group["base"], group["base"])
+        return value * (group["lr"] / before) if before else value
+
+    def step(self) -> None:
+        """Go on by one update."""
+        self._position += 1
+        if not self.waits_for_metrics or self._position == self._parts.parts[-1].first:
+            self._move()
+
+    def step_on_metric(self, value: float) -> None:
+        """Show a metric to the plateau, once it has begun."""
+        if self.plateau is not None and self.waits_for_metrics:
+            self.plateau.step(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place, what the plateau has seen, and how long the run and its epochs are."""
+        clock = self._parts.clock
+        lengths = [clock.updates, None if clock.per_epoch is None else str(clock.per_epoch)]
+        plateau = {} if self.plateau is None else {"plateau": self.plateau.state_dict()}
+        return {"position": self._position, "lengths": lengths, **plateau}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+        self._position = state_dict["position"]
+        if self.plateau is not None:
+            self.plateau.load_state_dict(state_dict["plateau"])
+
+    def _move(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._at_place(group["base"], group["base"])
+
+    def _at_place(self, own: float, base: float) -> float:
+        if own == 0:
+            return 0.0
+        if not self._walks:
+            return value_at(self._shapes, self._position, own, base)
+        at, value = self._walked.get((own, base), (-1, own))
+        if at > self._position:
+            at, value = -1, own
+        for update in range(at + 1, self._position + 1):
+            value = value_after(self._shapes, update, value, own, base)
+        self._walked[own, base] = (self._position, value)
+        return value
+
+
+def value_at(parts: list[Part], update: int, own: float, base: float) -> float:
+    """Return the value at an update: each part goes on from what those before it left."""
+    value = own
+    for part in sorted(parts, key=lambda each: each.first):
+        if update >= part.first:
+            value = _on_from(part, part.span.step(update), value, own, base)
+    return value
+
+
+def value_after(parts: list[Part], update: int, value: float, own: float, base: float) -> float:
+    """Return the value at an update that had `value` in the one before: each part takes it a step further.
+
+    Parts that step once an epoch come last.
+    """
+    for part in sorted(parts, key=lambda each: each.span.unit != 1):
+        if update == part.first:
+            value = _on_from(part, part.span.step(update), value, own, base)
+        elif update > part.first:
+            value = _further(part, update, value, own, base)
+    return value
+
+
+def _on_from(part: Part, step: int, begun_at: float, own: float, base: float) -> float:
+    shape = part.shape
+    assert shape is not None
+    begun_at = begun_at if shape.peak is None else shape.peak.of(own, base)
+    if shape.floor.number == 0:
+        return begun_at * shape.weight(step) * shape.factor(step)
+    floor = shape.floor.of(own, base)
+    return floor + (begun_at * shape.weight(step) - floor) * shape.factor(step)
+
+
+def _further(part: Part, update: int, value: float, own: float, base: float) -> float:
+    before, step = part.span.step(update - 1), part.span.step(update)
+    shape = part.shape
+    assert shape is not None
+    if before == step:
+        return value
+    begins_again = shape.peak is not None or shape.weight(before) != shape.weight(step)
+    if begins_again or shape.factor(before) == 0:
+        return _on_from(part, step, own, own, base)
+    floor = shape.floor.of(own, base)
+    return floor + (value - floor) * (shape.factor(step) / shape.factor(before))
+
+
+def _floor_beside_another(parts: list[Part]) -> bool:
+    """Whether a part that falls to a floor other than 0 acts together with another one."""
+    return any(
+        one is not other and one.first < other.span.end and other.first < one.span.end
+        for one in parts
+        if one.shape is not None and one.shape.floor.number
+        for other in parts
+    )
