@@ -1,9 +1,10 @@
 """The optimizer of a wrapper: torch's by its name, others by the package that has them."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from optwrap.config.signatures import optimizer_signatures
+from optwrap.config.signatures import Signature, optimizer_signatures
 from optwrap.from_mmengine.part import Part, last_name
 
 
@@ -48,7 +49,7 @@ def optimizer_of(cfg: dict[str, Any], where: str) -> Part:
     target = str(given.pop("type", ""))
     given.pop("_scope_", None)
     name = last_name(target)
-    torchs = optimizer_signatures()
+    torchs = _of_torch()
     if target.startswith("torch.optim.") or (name in torchs and target == name):
         part.options.append(name)
         known = {argument.name for argument in torchs[name].arguments} if name in torchs else set(given)
@@ -71,6 +72,11 @@ def optimizer_of(cfg: dict[str, Any], where: str) -> Part:
             )
     part.keys["optimizer"] = {key: _as_float(key, value) for key, value in arguments.items()}
     return part
+
+
+@cache
+def _of_torch() -> dict[str, Signature]:
+    return optimizer_signatures()
 
 
 def _as_float(key: str, value: Any) -> Any:

@@ -60,16 +60,17 @@ def check_matches(params: Sequence[NamedParam], rules: ParamwiseRules) -> None:
     """
     trainable = [param for param in params if param.tensor.requires_grad]
     for key in rules.custom_keys:
-        if any(key in param.name for param in trainable):
+        if any(_matches(key, param.name) for param in trainable):
             continue
-        why = "matches only frozen parameters" if any(key in p.name for p in params) else "matches no parameter"
+        is_frozen = any(_matches(key, param.name) for param in params)
+        why = "matches only frozen parameters" if is_frozen else "matches no parameter"
         parts = {part for p in trainable for part in _prefixes(p.name)}
-        message = (
-            f"{KEY}.custom_keys: {key!r} {why}.{did_you_mean(key, sorted(parts))} Remove it, correct it, or "
-            f"set {KEY}.strict=false for a config that several models share."
-        )
+        message = f"{KEY}.custom_keys: {key!r} {why}.{did_you_mean(key, sorted(parts))}"
         if rules.strict:
-            raise ConfigError(message)
+            raise ConfigError(
+                f"{message} Remove it, correct it, or set {KEY}.strict=false for a config that several models "
+                "share."
+            )
         logger.warning(message)
 
 
@@ -156,9 +157,14 @@ def _first(table: Sequence[_Rule], param: NamedParam) -> str | None:
 
 def _longest(keys: Sequence[str], name: str) -> str | None:
     for key in keys:
-        if key in name:
+        if _matches(key, name):
             return key
     return None
+
+
+def _matches(key: str, name: str) -> bool:
+    """Whether a key is part of a name; `.token` is one of the model's own `token` too, as in MMEngine."""
+    return key in name or ("." not in name and key in f".{name}")
 
 
 def _option(factor: str) -> str:

@@ -97,3 +97,13 @@ def test_that_biases_of_norms_are_none_is_said_where_nothing_else_decides(more, 
     ) is said
     decay = {each.name: each.options["weight_decay"] for each in wrapper.assignments}
     assert decay["norm.bias"] == pytest.approx(0.1 if said else 0.05 if "norm_decay_mult" in more else 0)
+
+
+def test_a_key_that_begins_with_a_dot_is_of_the_models_own_parameters_too():
+    model = nn.ModuleDict(
+        {"cls": nn.Linear(2, 2), "inner": nn.ParameterDict({"cls": nn.Parameter(torch.ones(2))})}
+    )
+    model.register_parameter("cls_token", nn.Parameter(torch.ones(2)))
+    wrapper = build(model, {"custom_keys": {".cls": {"decay_mult": 0}}})
+    decay = {each.name: each.options["weight_decay"] for each in wrapper.assignments}
+    assert decay == {"cls_token": 0, "cls.weight": 0.1, "cls.bias": 0.1, "inner.cls": 0}
