@@ -144,7 +144,9 @@ class TrainConfig:
     data_root: str = "data"
     """Folder of data sets that are downloaded, where data.root says no other."""
     eval_every: int | None = None
-    """Updates between evaluations; null: at the end of each epoch."""
+    """Updates between evaluations; null: at the end of epochs, as eval_epochs says."""
+    eval_epochs: int = 1
+    """Epochs between evaluations, where eval_every is null."""
     log_every: int = 20
     """Updates between training rows."""
     objective: str | None = None

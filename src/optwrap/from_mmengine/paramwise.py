@@ -68,7 +68,9 @@ def custom_keys_of(keys: Any, part: Part, where: str) -> dict[str, Any]:
 
 def _with_norm_biases(keys: dict[str, Any], factor: float, model: Any, part: Part, where: str) -> dict[str, Any]:
     """Add keys for the biases of norm layers, which have the factor of biases there where norms have none."""
-    names = [name for kind in norm_types(model) for name in _NORMS.get(kind, ())] or ["bn", "gn", "ln", "norm"]
+    names = [name for kind in norm_types(model) for name in _NORMS.get(kind, ())] or [
+        name for known in _NORMS.values() for name in known
+    ]
     added = {f"{name}.bias": {"decay_mult": factor} for name in dict.fromkeys(["gn", *names])}
     part.notes.append(
         f"{where}.bias_decay_mult={factor} without norm_decay_mult: there the biases of norm layers have it too, "

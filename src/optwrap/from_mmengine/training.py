@@ -54,11 +54,7 @@ def train_cfg_of(train_cfg: Mapping[str, Any], length: Length) -> Part:
     if not length.by_epoch:
         part.keys["eval_every"] = length.updates(interval if "val_interval" in train_cfg else 1000)
     elif interval != 1:
-        part.leave(
-            "train_cfg.val_interval",
-            interval,
-            "epochs between evaluations, which follow each epoch here. In updates: eval_every=1000",
-        )
+        part.keys["eval_epochs"] = interval
     if last_name(train_cfg.get("type", "")) not in _LOOPS:
         part.leave(
             "train_cfg.type", train_cfg["type"], "the loop stands in train.py, and a task says what a step does"

@@ -37,6 +37,7 @@ class Plan:
     start: Position = Position()
     between_updates: bool = False
     """Save only between updates: inside one, each of several ranks has gradients of its own."""
+    eval_epochs: int = 1
 
     @property
     def updates(self) -> int:
@@ -76,11 +77,11 @@ class Plan:
         return update % self.log_every == 0 or update == self.updates
 
     def evaluates_after(self, count: int) -> bool:
-        """Whether an evaluation is due: every `eval_every` updates, or after each epoch, and at the end."""
+        """Whether an evaluation is due: every `eval_every` updates or `eval_epochs` epochs, and at the end."""
         if count in (0, self.micro_batches):
             return count > 0
         if self.eval_every is None:
-            return self._ends_epoch(count)
+            return self._ends_epoch(count) and self.epoch_of(count) % self.eval_epochs == 0
         return self.ends_update(count) and self.update_after(count) % self.eval_every == 0
 
     def saves_after(self, count: int) -> bool:
@@ -111,6 +112,7 @@ def make_plan(
     checkpoint_every: int | None = None,
     start: Position = Position(),
     between_updates: bool = False,
+    eval_epochs: int = 1,
 ) -> Plan:
     """Plan a run of `epochs` epochs of `per_epoch` micro-batches, or of `max_updates` updates.
 
@@ -122,6 +124,7 @@ def make_plan(
         "max_updates": max_updates,
         "log_every": log_every,
         "eval_every": eval_every,
+        "eval_epochs": eval_epochs,
         "checkpoint.every": checkpoint_every,
     }
     for key, value in numbers.items():
@@ -129,7 +132,8 @@ def make_plan(
             raise ConfigError(f"{key}={value}: it must be 1 or more.")
     counts = accumulative_counts(optim_wrapper)
     micro_batches = epochs * per_epoch - start.shift if max_updates is None else max_updates * counts
-    plan = Plan(micro_batches, per_epoch, counts, log_every, eval_every, checkpoint_every, start, between_updates)
+    when = (log_every, eval_every, checkpoint_every)
+    plan = Plan(micro_batches, per_epoch, counts, *when, start, between_updates, eval_epochs)
     if start.micro_batches > micro_batches:
         key = f"epochs={epochs}" if max_updates is None else f"max_updates={max_updates}"
         raise ConfigError(

@@ -117,6 +117,7 @@ def _plan(
         max_updates=cfg.max_updates,
         log_every=cfg.log_every,
         eval_every=cfg.eval_every,
+        eval_epochs=cfg.eval_epochs,
         checkpoint_every=cfg.checkpoint.every,
         start=start_of(saved, order, accumulative_counts(optim_wrapper)),
         between_updates=ranks.size > 1,

@@ -20,6 +20,10 @@ def test_epochs_stay_epochs(cfg: dict[str, Any]) -> None:
     assert train_cfg({**cfg, "val_interval": 1}, accumulative_counts=4) == ({"epochs": 9}, [])
 
 
+def test_epochs_between_evaluations() -> None:
+    assert train_cfg({"max_epochs": 9, "val_interval": 5}) == ({"epochs": 9, "eval_epochs": 5}, [])
+
+
 def test_iterations_become_updates() -> None:
     cfg = {"type": "mmengine.runner.IterBasedTrainLoop", "max_iters": 1001, "val_interval": 100}
     assert train_cfg(cfg) == ({"max_updates": 1001, "eval_every": 100}, [])
@@ -28,7 +32,7 @@ def test_iterations_become_updates() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("val_interval", 5), ("val_begin", 13), ("dynamic_intervals", [[280, 1]]), ("type", "MyLoop"), ("x", 1)],
+    [("val_begin", 13), ("dynamic_intervals", [[280, 1]]), ("type", "MyLoop"), ("x", 1)],
 )
 def test_what_a_run_here_has_not_is_said(key: str, value: Any) -> None:
     keys, (line,) = train_cfg({"max_epochs": 9, key: value})

@@ -35,6 +35,13 @@ def test_evaluation_after_each_epoch_or_every_so_many_updates():
     assert [c for c in range(1, 21) if by_update.evaluates_after(c)] == [12, 20]
 
 
+def test_evaluation_after_every_second_epoch_and_at_the_end():
+    plan = plan_of(epochs=5, eval_epochs=2)
+    ends = [plan.per_epoch * epoch for epoch in (2, 4, 5)]
+    assert [count for count in range(plan.micro_batches + 1) if plan.evaluates_after(count)] == ends
+    assert all(plan.saves_after(plan.per_epoch * epoch) for epoch in range(1, 6))
+
+
 def test_rows_every_so_many_updates_and_at_the_end():
     plan = plan_of(counts=2)
     assert [plan.update_after(c) for c in range(1, 21) if plan.logs_after(c)] == [3, 6, 9, 10]
@@ -62,7 +69,7 @@ def test_updates_agree_with_the_wrapper(micro_batches, per_epoch, counts, log_ev
     assert plan.evaluates_after(micro_batches)
 
 
-@pytest.mark.parametrize("key", ["epochs", "max_updates", "log_every", "eval_every"])
+@pytest.mark.parametrize("key", ["epochs", "max_updates", "log_every", "eval_every", "eval_epochs"])
 def test_numbers_below_one_are_errors_that_name_the_key(key):
     with pytest.raises(ConfigError, match=f"{key}=0"):
         plan_of(**{key: 0})

@@ -59,6 +59,7 @@ def check_matches(params: Sequence[NamedParam], rules: ParamwiseRules) -> None:
         ConfigError: there is one (with `strict: false` it is a warning).
     """
     trainable = [param for param in params if param.tensor.requires_grad]
+    missed = []
     for key in rules.custom_keys:
         if any(_matches(key, param.name) for param in trainable):
             continue
@@ -71,7 +72,11 @@ def check_matches(params: Sequence[NamedParam], rules: ParamwiseRules) -> None:
                 f"{message} Remove it, correct it, or set {KEY}.strict=false for a config that several models "
                 "share."
             )
-        logger.warning(message)
+        missed.append(message)
+    if missed:
+        logger.warning(
+            "%s", " ".join([missed[0], *(each.removeprefix(f"{KEY}.custom_keys: ") for each in missed[1:])])
+        )
 
 
 def check_duplicates(params: Iterable[NamedParam], bypass: bool = False) -> None:
