@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from optwrap.files import REFERENCES, write_json
 from optwrap.text.generate import generate
-from optwrap.text.vocabulary import Vocabulary
+from optwrap.text.vocabulary import VOCABULARY, PairVocabulary, Vocabulary
 from optwrap.text.windows import IGNORED
 
 log = logging.getLogger(__name__)
@@ -100,13 +100,18 @@ class LanguageModelTask:
         return F.cross_entropy(flat, batch["targets"].flatten(), ignore_index=IGNORED, reduction="none")
 
     def write_artifacts(self, folder: Path, update: int) -> list[Path]:
-        """Write texts that the model makes, `samples/UPDATE.txt`; once what others take, `references.json`."""
+        """Write texts that the model makes, `samples/UPDATE.txt`.
+
+        Once: what others take, `references.json`, and byte pairs, `vocabulary.json`.
+        """
         if self._references is not None and not (folder / REFERENCES).exists():
             lines = dict(self._references())
             self._references = None  # what ranks above 0 write is thrown away, and would be missed each time
             write_json(folder / REFERENCES, {"bits_per_byte": lines})
             told = ", ".join(f"{name} {bits:.3f}" for name, bits in lines.items())
             log.info("bits per byte of val by others: %s", told)
+        if isinstance(self.vocabulary, PairVocabulary) and not (folder / VOCABULARY).exists():
+            self.vocabulary.write(folder / VOCABULARY)
         if self.vocabulary is None or not self.samples:
             return []
         start = [self.vocabulary.separator, *self.vocabulary.encode(self.prompt.encode()).tolist()]
