@@ -11,6 +11,7 @@ from optwrap.loggers.trackers import Trackers
 from optwrap.optim import OptimWrapper, format_table, write_csv
 from optwrap.optim.assignment.table import hits
 from optwrap.plan.plan import Plan
+from optwrap.record.plots import plot_curves
 from optwrap.record.progress import Progress, Row, summary
 from optwrap.record.result import UNSHOWN
 from optwrap.sweep.job import launcher_asked
@@ -38,8 +39,6 @@ def complete(folder: Path, plan: Plan, count: int) -> None:
     if _status(folder) == "finished":
         return
     if (folder / FILES["metrics"]).exists():
-        from optwrap.record.plots import plot_curves  # here, since a run has no use for matplotlib before its end
-
         plot_curves(folder / FILES["metrics"], folder / FILES["curves"])
     _write_status(folder, plan, "finished", count)
 
