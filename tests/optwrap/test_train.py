@@ -243,7 +243,8 @@ def test_what_a_user_gets_wrong_is_one_message_that_names_it(override, said, tra
 
 
 def test_a_dev_run_passes_two_batches_through_everything(train):
-    folder = train("debug.fast_dev_run=true", "device=cpu", "epochs=500")
+    schedule = ("schedule=warmup_poly", "schedule.lr.warmup.until=20 epochs")  # more than there are
+    folder = train("debug.fast_dev_run=true", "device=cpu", "epochs=500", *schedule)
     assert [(row["split"], row["update"]) for row in rows(folder)] == [
         ("train", "1"), ("train", "2"), ("val", "2"), ("test", "2")
     ]  # fmt: skip

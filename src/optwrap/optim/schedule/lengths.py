@@ -21,12 +21,15 @@ _WORDS = re.compile(r"(\d+(?:\.\d+)?)\s*(epoch|update)s?")
 class Clock:
     """What a run counts: its updates, and how many of them make an epoch (None: nobody knows).
 
+    Where it is `cut_short` for debugging, places beyond its end lie there.
+
     An update belongs to the epoch that its first micro-batch is of, as in `optim_wrapper.freeze`: where an epoch
     is no whole number of updates, the n-th one ends before update `ceil(n * per_epoch)`.
     """
 
     updates: int
     per_epoch: Fraction | None = None
+    cut_short: bool = False
 
     def unit(self, per: str, key: str) -> Updates:
         """Return how many updates a step has: 1 `per` update, those of an epoch `per` epoch."""
@@ -59,6 +62,8 @@ class Clock:
             ConfigError: as `length` does, or it lies beyond the end of the run.
         """
         place = self.length(value, key, unit)
+        if self.cut_short:
+            place = min(place, self.updates)
         if math.ceil(place) > self.updates:
             of_them = "" if self.per_epoch is None else f" ({float(self.updates / self.per_epoch):g} epochs)"
             raise ConfigError(
