@@ -13,7 +13,7 @@ POLY = {"_target_": "optwrap.optim.poly"}
 
 
 def curves(cfg):
-    """Return the lrs of two param groups, of which the first has the base value, in each update and after the last."""
+    """Return the lrs of two param groups, of which the first has the base value, in each update and after."""
     params = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.02)]
     optim_wrapper = OptimWrapper(SGD(params, lr=0.1))
     schedule = build_schedule(optim_wrapper, {"lr": cfg}, N)
