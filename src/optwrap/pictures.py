@@ -1,25 +1,32 @@
-"""How each picture is begun and written: no pyplot, no display, small files."""
+"""How each picture is begun and written: no pyplot, no display, small files.
+
+matplotlib is loaded with the first picture: it takes half a second, and a run draws at its end.
+"""
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from optwrap.files import write_bytes
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def new_figure(width: float, height: float, **options: Any) -> Figure:
+
+def new_figure(width: float, height: float, **options: Any) -> "Figure":
     """Return a new figure of so many inches; `options` are matplotlib's."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), **options)
     FigureCanvasAgg(figure)  # no pyplot: no global state, no display
     return figure
 
 
-def write_small(figure: Figure, png: Path, dpi: int) -> None:
+def write_small(figure: "Figure", png: Path, dpi: int) -> None:
     """Write a figure in 256 colours: a third of the size of true ones, and a page holds several pictures."""
     figure.set_dpi(dpi)
     figure.canvas.draw()

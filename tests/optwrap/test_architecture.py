@@ -45,7 +45,7 @@ config
 loggers
 provenance
 instantiate
-pretrained_input
+pretrained_input  metrics
 argument_types  hydra_versions  import_paths  interpolations
 pictures
 lock  files  errors  __init__

@@ -13,8 +13,6 @@ from tests.optwrap.cases import one_in
 QUICK = ("max_updates=6", "eval_every=3", "log_every=2", "num_workers=0", "device=cpu")
 FAKE = ("data=fake", "data.size=20", "data.image_size=32", "batch_size=4", "max_updates=1", "device=cpu")
 
-STRATEGIES = ("amp_accum_clip", "[adamw,accum4,clip_value]", "[adamw,amp_bf16,no_norm_decay]", "[RMSprop,clip]")
-
 
 def slowly(*names):
     return [pytest.param(name, marks=pytest.mark.slow) for name in names]
@@ -72,17 +70,18 @@ def test_a_run_leaves_everything_that_it_promises(train):
     assert "weight_decay" in log
 
 
-@pytest.mark.parametrize(
-    "strategy",
-    [*STRATEGIES, *slowly("sgd", "adamw", "adam", "amp_accum", "[sgd,amp,accum2,clip]")],
-)  # fmt: skip
+# bfloat16 is slow on most CPUs; the quick setting of experiment=gan trains in it.
+SLOW = ("sgd", "adamw", "adam", "amp_accum_clip", "[adamw,amp_bf16,no_norm_decay]")
+
+
+@pytest.mark.parametrize("strategy", ["[adamw,accum4,clip_value]", "[RMSprop,clip]", *slowly(*SLOW)])
 def test_strategies_train(strategy, train):
     folder = train(*QUICK, f"optim_wrapper={strategy}")
     assert result(folder)["updates"] == 6
 
 
 @pytest.mark.parametrize(
-    "schedule", ["constant", "step", "warmup_cosine", "LinearLR", *slowly("cosine", "one_cycle")]
+    "schedule", ["constant", "warmup_cosine", *slowly("step", "LinearLR", "cosine", "one_cycle")]
 )
 def test_schedules_move_the_learning_rate_with_updates(schedule, train):
     folder = train(*QUICK, "optim_wrapper=[sgd,accum2]", f"schedule={schedule}", "log_every=1")
@@ -244,7 +243,8 @@ def test_what_a_user_gets_wrong_is_one_message_that_names_it(override, said, tra
 
 
 def test_a_dev_run_passes_two_batches_through_everything(train):
-    folder = train("debug.fast_dev_run=true", "device=cpu", "epochs=500")
+    schedule = ("schedule=warmup_poly", "schedule.lr.warmup.until=20 epochs")  # more than there are
+    folder = train("debug.fast_dev_run=true", "device=cpu", "epochs=500", *schedule)
     assert [(row["split"], row["update"]) for row in rows(folder)] == [
         ("train", "1"), ("train", "2"), ("val", "2"), ("test", "2")
     ]  # fmt: skip

@@ -1,11 +1,12 @@
 """Puts the structured configs into Hydra's ConfigStore, under the group names that conf/ refers to."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, KeysView
 from dataclasses import field, make_dataclass, replace
 from typing import Any, Self
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from hydra.core.config_store import ConfigNode, ConfigStore
+from omegaconf import MISSING, OmegaConf
 
 from optwrap import pretrained_input
 from optwrap.config import resuming, schemas, sources, train_schema
@@ -35,12 +36,16 @@ def register() -> None:
         store.store(name, node, group=f"schema/{group}".rstrip("/"), provider="optwrap")
     # The store has made a copy, to whose `constructor` OmegaConf 2.4 gives the type of the wrappers beside it.
     store.repo["schema"]["wrapper"]["MultiOptimWrapper.yaml"].node = schemas.several_wrappers()
-    for signature in optimizer_signatures().values():
-        _store_class(store, signature, kind="optimizer", group="optim_wrapper", key="optimizer")
-    for signature in scheduler_signatures().values():
-        _store_class(store, _of_a_run(signature), kind="scheduler", group="schedule", key="lr")
-    for group in ("schema", "optim_wrapper", "schedule"):
-        store.repo[group] = _SharedGroup(store.repo[group])
+    shared = store.repo["schema"] = _SharedGroup(store.repo["schema"])
+    for repo, group, signatures, node in (
+        (shared, "optimizer", _optimizers, schema),
+        (shared, "scheduler", _schedulers, schema),
+        (store.repo, "optim_wrapper", _optimizers, _mounting("optimizer", "optimizer")),
+        (store.repo, "schedule", _schedulers, _mounting("scheduler", "lr")),
+    ):
+        stored = repo.get(group, {})
+        repo[group] = _ClassGroup(signatures, group, node)
+        repo[group].update(stored)
 
 
 def _schemas() -> Iterator[tuple[str, str, Any]]:
@@ -82,6 +87,48 @@ class _SharedGroup(dict[str, Any]):
         return self
 
 
+class _ClassGroup(_SharedGroup):
+    """A group with an option for each class of torch.
+
+    torch's sources are read when the group is looked into, and an option is made when it is taken: all of them
+    took a fifth of the time of a short run, which has use for one.
+    """
+
+    def __init__(
+        self, signatures: Callable[[], dict[str, Signature]], group: str, node: Callable[[Signature], Any]
+    ) -> None:
+        super().__init__()
+        self._signatures, self._group, self._node = signatures, group, node
+
+    def __missing__(self, option: str) -> ConfigNode:
+        signature = self._signatures()[option.removesuffix(".yaml")]
+        node = OmegaConf.structured(self._node(signature))
+        self[option] = made = ConfigNode(option, node, group=self._group, package=None, provider="optwrap")
+        return made
+
+    def __contains__(self, option: object) -> bool:
+        return super().__contains__(option) or str(option).removesuffix(".yaml") in self._signatures()
+
+    def keys(self) -> KeysView[str]:  # type: ignore[override]
+        """Return the names of all options, made or not."""
+        return ({f"{name}.yaml": None for name in self._signatures()} | dict(self)).keys()
+
+
+@functools.cache
+def _optimizers() -> dict[str, Signature]:
+    return optimizer_signatures()
+
+
+@functools.cache
+def _schedulers() -> dict[str, Signature]:
+    return {name: _of_a_run(signature) for name, signature in scheduler_signatures().items()}
+
+
+def _mounting(kind: str, key: str) -> Callable[[Signature], Any]:
+    """Return what makes an option that mounts the schema of a class at `key`."""
+    return lambda signature: {"defaults": [{f"/schema/{kind}@{key}": signature.name}]}
+
+
 def schema(signature: Signature) -> type:
     """Return a dataclass with a `_target_` and the arguments of `signature`, required ones MISSING.
 
@@ -113,11 +160,3 @@ def _of_a_run(signature: Signature) -> Signature:
     if plateau:
         arguments.append(Argument("metric", str | None, None))
     return replace(signature, arguments=tuple(arguments))
-
-
-def _store_class(store: ConfigStore, signature: Signature, kind: str, group: str, key: str) -> None:
-    """Store the schema of a class, and an option of `group` that mounts it at `key`."""
-    name = signature.name
-    store.store(name, schema(signature), group=f"schema/{kind}", provider="optwrap")
-    option = {"defaults": [{f"/schema/{kind}@{key}": name}]}
-    store.store(name, option, group=group, provider="optwrap")

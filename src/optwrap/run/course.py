@@ -84,7 +84,9 @@ def set_course(
     finished = finished_value(folder, saved, plan, objective.name, ranks, plain_config(cfg).get("hooks"))
     judged = Metrics(objective.directions, objective.metric) if data.has("val") else Metrics(evaluated=False)
     per_epoch = None if plan.per_epoch == ENDLESS else plan.per_epoch
-    schedule = build_schedule(optim_wrapper, cfg.schedule, plan.micro_batches, judged, per_epoch)
+    schedule = build_schedule(
+        optim_wrapper, cfg.schedule, plan.micro_batches, judged, per_epoch, cfg.debug.fast_dev_run
+    )
     for wrapper in named_wrappers(optim_wrapper).values():
         updates = plan.per_epoch * wrapper.calls_per_batch / wrapper.accumulative_counts
         wrapper.freezer.updates_per_epoch = None if per_epoch is None else updates

@@ -32,7 +32,7 @@ def train_step(
 def evaluate(task: Any, batches: Iterable[Any]) -> dict[str, float]:
     """Return the task's metrics over all batches, its model in evaluation mode meanwhile.
 
-    Of several ranks each gives its batches, and gets the metrics over those of all: torchmetrics joins them.
+    Of several ranks each gives its batches, and gets the metrics over those of all.
     """
     model: nn.Module = task.model
     Ranks.current().share_buffers(model)

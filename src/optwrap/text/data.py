@@ -10,11 +10,12 @@ from optwrap.errors import ConfigError
 from optwrap.text.compression import content_of, lzma_bits, single_bytes, zlib_bits
 from optwrap.text.files import SPLITS, folder_files, split_files, stdlib_files
 from optwrap.text.token_file import TokenRow, fingerprint, kept_file, kept_row
-from optwrap.text.vocabulary import ByteVocabulary, PairVocabulary, Vocabulary, train_pairs
+from optwrap.text.vocabulary import ByteVocabulary, PairVocabulary, Vocabulary, given_vocabulary, train_pairs
 from optwrap.text.windows import Documents, Packed, Windows
 
 Samples = Windows | Documents | Packed
 LAYOUTS = ("windows", "documents", "packed")
+MADE = ("bytes", "bpe")
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ def text_folder(root: str, pattern: str = "**/*.txt", **options: Any) -> TextDat
 
     Args:
         root, pattern: where the files are, and which.
-        options: `cache`, a folder for files of tokens; `tokenizer`, bytes or bpe; `vocab_size`; `length`, tokens a
-            sample; `layout`, windows, documents or packed; `split_at`, a text at which files are cut into
-            documents; `val_share`, `test_share`, of the files.
+        options: `cache`, a folder for files of tokens; `tokenizer`, bytes, bpe, or a run whose vocabulary it is;
+            `vocab_size`; `length`, tokens a sample; `layout`, windows, documents or packed; `split_at`, a text at
+            which files are cut into documents; `val_share`, `test_share`, of the files.
 
     Raises:
         ConfigError: there are no files, a split has none, or an option is no such value.
@@ -86,8 +87,11 @@ def _text_data(
             f"or larger shares than data.val_share={val_share} and data.test_share={test_share}."
         )
     where = Path(cache).expanduser()
-    known = fingerprint(files, about, tokenizer, vocab_size, val_share, test_share, split_at)
-    vocabulary = _vocabulary(tokenizer, vocab_size, [files[name] for name in splits["train"]], where / known)
+    given = None if tokenizer in MADE else given_vocabulary(tokenizer, vocab_size)
+    tokens = tokenizer if given is None else given.fingerprint
+    known = fingerprint(files, about, tokens, vocab_size, val_share, test_share, split_at)
+    train_files = [files[name] for name in splits["train"]]
+    vocabulary = given or _vocabulary(tokenizer, vocab_size, train_files, where / known)
     rows = {
         split: kept_row(where / f"{known}-{split}.npy", [files[name] for name in names], split_at, vocabulary)
         for split, names in splits.items()
@@ -100,8 +104,6 @@ def _text_data(
 
 
 def _check(tokenizer: str, vocab_size: int, length: int, layout: str, val_share: float, test_share: float) -> None:
-    if tokenizer not in ("bytes", "bpe"):
-        raise ConfigError(f"data.tokenizer={tokenizer}: there are bytes and bpe.")
     if tokenizer == "bytes" and vocab_size != ByteVocabulary.size:
         raise ConfigError(f"data.vocab_size={vocab_size}: with data.tokenizer=bytes it is {ByteVocabulary.size}.")
     if length < 1:

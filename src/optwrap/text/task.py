@@ -9,42 +9,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from optwrap.files import REFERENCES, write_json
+from optwrap.metrics import Mean, Metrics
 from optwrap.text.generate import generate
-from optwrap.text.vocabulary import Vocabulary
+from optwrap.text.vocabulary import VOCABULARY, PairVocabulary, Vocabulary
 from optwrap.text.windows import IGNORED
 
 log = logging.getLogger(__name__)
 
 
-class BitsPerByte(Metric):
-    """The bits that predicting all targets takes, by the bytes they stand for: comparable over vocabularies."""
-
-    higher_is_better = False
-    nats: Tensor
-    bytes: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("nats", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("bytes", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, nats: Tensor, counts: Tensor) -> None:
-        """Take in the negative log-likelihoods of targets, and how many bytes rows of them stand for."""
-        self.nats += nats.double().sum()
-        self.bytes += counts.sum()
-
-    def compute(self) -> Tensor:
-        """Return the bits by the bytes so far."""
-        return self.nats / self.bytes / math.log(2)
-
-
 class LanguageModelTask:
     """Cross entropy of the next token, weighted by how many there are: `inputs` and `targets` (N, T) in a batch.
 
-    `metrics` holds 'loss' (nats a token) and 'bits_per_byte' over what `eval_step` has seen since its last reset.
+    `metrics` holds 'loss' (nats a token) and 'bits_per_byte' (comparable over vocabularies) over what `eval_step`
+    has seen since its last reset.
 
     Args:
         vocabulary: what makes text of tokens, which the data gives; None: no samples.
@@ -72,10 +51,7 @@ class LanguageModelTask:
         self.samples, self.sample_tokens = samples, sample_tokens
         self.temperature, self.prompt = temperature, prompt
         self._references = references
-        self.metrics = MetricCollection(
-            {"loss": MeanMetric(nan_strategy="disable"), "bits_per_byte": BitsPerByte()},
-            compute_groups=False,
-        )
+        self.metrics = Metrics(loss=Mean(), bits_per_byte=Mean(higher_is_better=False))
 
     def train_step(self, batch: Mapping[str, Tensor], optim_wrapper: Any) -> dict[str, Tensor]:
         """Do one micro-batch; return its loss and the number of tokens that it predicts."""
@@ -90,7 +66,7 @@ class LanguageModelTask:
         """Add one batch to `metrics`."""
         losses = self.losses(batch)
         self.metrics["loss"].update(losses[batch["targets"].flatten() != IGNORED])
-        self.metrics["bits_per_byte"].update(losses, batch["bytes"])
+        self.metrics["bits_per_byte"].update(losses.double() / math.log(2), batch["bytes"])
 
     def losses(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of each target (N * T), zero where it is ignored."""
@@ -100,13 +76,18 @@ class LanguageModelTask:
         return F.cross_entropy(flat, batch["targets"].flatten(), ignore_index=IGNORED, reduction="none")
 
     def write_artifacts(self, folder: Path, update: int) -> list[Path]:
-        """Write texts that the model makes, `samples/UPDATE.txt`; once what others take, `references.json`."""
+        """Write texts that the model makes, `samples/UPDATE.txt`.
+
+        Once: what others take, `references.json`, and byte pairs, `vocabulary.json`.
+        """
         if self._references is not None and not (folder / REFERENCES).exists():
             lines = dict(self._references())
             self._references = None  # what ranks above 0 write is thrown away, and would be missed each time
             write_json(folder / REFERENCES, {"bits_per_byte": lines})
             told = ", ".join(f"{name} {bits:.3f}" for name, bits in lines.items())
             log.info("bits per byte of val by others: %s", told)
+        if isinstance(self.vocabulary, PairVocabulary) and not (folder / VOCABULARY).exists():
+            self.vocabulary.write(folder / VOCABULARY)
         if self.vocabulary is None or not self.samples:
             return []
         start = [self.vocabulary.separator, *self.vocabulary.encode(self.prompt.encode()).tolist()]

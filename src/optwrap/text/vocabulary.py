@@ -1,5 +1,6 @@
 """What a token is: a byte, or a pair of a vocabulary trained on the corpus."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from optwrap.errors import ConfigError
+from optwrap.files import replacing
 from optwrap.import_paths import import_extra
 
 Tokens = npt.NDArray[np.uint16]
 BYTES = 256
+VOCABULARY = "vocabulary.json"
+"""What a run of byte pairs leaves in its folder."""
 
 
 class ByteVocabulary:
@@ -46,6 +50,16 @@ class PairVocabulary:
 
     def __init__(self, file: Path) -> None:
         self._pairs = import_extra("tokenizers", "data.tokenizer=bpe").Tokenizer.from_file(str(file))
+
+    def write(self, file: Path) -> None:
+        """Write a file that gives the same vocabulary."""
+        with replacing(file) as whole:
+            whole.write(self._pairs.to_str().encode())
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from any other."""
+        return hashlib.sha256(self._pairs.to_str().encode()).hexdigest()
 
     @property
     def size(self) -> int:
@@ -83,6 +97,29 @@ def _decode(vocabulary: Vocabulary, tokens: Iterable[int]) -> str:
         else:
             parts[-1].append(token)
     return "\n---\n".join(vocabulary.content(part).decode(errors="replace") for part in parts)
+
+
+def given_vocabulary(place: str, size: int) -> PairVocabulary:
+    """Return the vocabulary that a run has left in its folder, or that lies in a file of tokenizers.
+
+    Raises:
+        ConfigError: there is none, or it has another size.
+    """
+    file = Path(place) / VOCABULARY if Path(place).is_dir() else Path(place)
+    if not file.is_file():
+        raise ConfigError(
+            f"data.tokenizer={place}: it is bytes, bpe, or the folder of a run of byte pairs, which leaves its "
+            f"{VOCABULARY} there at the first evaluation."
+        )
+    try:
+        vocabulary = PairVocabulary(file)
+    except ConfigError:
+        raise
+    except Exception as error:  # tokenizers raises its base class
+        raise ConfigError(f"data.tokenizer={place}: {file} is no vocabulary of tokenizers ({error}).") from error
+    if vocabulary.size != size:
+        raise ConfigError(f"data.vocab_size={size}: that of data.tokenizer={place} has {vocabulary.size}.")
+    return vocabulary
 
 
 def train_pairs(documents: Sequence[bytes], size: int, file: BinaryIO) -> None:

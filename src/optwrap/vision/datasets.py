@@ -67,24 +67,23 @@ def fake(
     mean: Statistics = None,
     std: Statistics = None,
 ) -> ImageData:
-    """torchvision's FakeData, for smoke tests of any shape: `size` to train on, `eval_size` to val and test."""
+    """Random pixels and labels, for smoke tests of any shape: `size` to train on, `eval_size` to val and test."""
     if min(num_classes, channels, image_size, size, eval_size) < 1:
         raise ConfigError(
             f"data.num_classes={num_classes}, data.channels={channels}, data.image_size={image_size}, "
             f"data.size={size} and data.eval_size={eval_size} must all be at least 1."
         )
 
-    def draw(count: int, offset: int) -> tuple[Tensor, Tensor]:
-        source = tv.FakeData(count, (3, image_size, image_size), num_classes, random_offset=offset)
-        images, labels = zip(*(source[i] for i in range(count)), strict=True)
-        pixels = torch.stack([v2.functional.pil_to_tensor(image) for image in images])
-        repeats = -(-channels // 3)  # PIL knows no images of 5 channels: repeat the three and cut
-        return pixels.repeat(1, repeats, 1, 1)[:, :channels], torch.tensor(labels)
+    def draw(count: int, seed: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (count, channels, image_size, image_size)
+        pixels = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+        return pixels, torch.randint(num_classes, (count,), generator=generator)
 
     splits = {
         "train": draw(size, 0),
-        "val": draw(eval_size, size),
-        "test": draw(eval_size, size + eval_size),
+        "val": draw(eval_size, 1),
+        "test": draw(eval_size, 2),
     }
     return image_data(
         splits,

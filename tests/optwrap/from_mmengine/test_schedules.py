@@ -156,6 +156,18 @@ def test_what_is_not_carried_over_is_said(scheduler, note):
     assert [note in each for each in notes] == [True]
 
 
+def test_iterations_are_counted_in_updates_under_accumulation():
+    listed = [of_updates("LinearLR", end=1000, start_factor=0.1), {"type": "MultiStepLR", "milestones": [8]}]
+    cfg, notes = schedule_of(listed, True, 12, accumulative_counts=4)
+    assert cfg["lr"] == [
+        {"linear": {"start_factor": 0.1}, "endpoint": True, "until": 250},
+        {"multi_step": {"milestones": [8]}, "from": 0, "per": "epoch"},
+    ]
+    assert ["rounded to updates" in note for note in notes] == [True]
+    cosine = of_updates("CosineAnnealingLR", T_max=1000)
+    assert schedule_of([cosine], False, 1000, accumulative_counts=4)[0] == {"lr": [{"cosine": {}}]}
+
+
 def test_a_plateau_follows_its_metric_after_a_warm_up():
     scheduler = {"type": "ReduceOnPlateauLR", "monitor": "accuracy", "rule": "greater", "patience": 2, "begin": 5}
     cfg, notes = schedule_of([of_updates("LinearLR", start_factor=0.1, end=5), scheduler], True, 12)

@@ -90,7 +90,7 @@ def test_python_s_own_sources_are_a_corpus(tmp_path):
     [
         ({"root": "nowhere"}, "data.root=nowhere: there is no such folder"),
         ({"pattern": "*.md"}, "data.pattern=\\*.md: no file in"),
-        ({"tokenizer": "words"}, "data.tokenizer=words: there are bytes and bpe"),
+        ({"tokenizer": "words"}, "data.tokenizer=words: it is bytes, bpe, or the folder of a run"),
         ({"vocab_size": 300}, "data.vocab_size=300: with data.tokenizer=bytes it is 257"),
         ({"tokenizer": "bpe", "vocab_size": 5000}, "data.vocab_size=5000: the corpus gives"),
         ({"tokenizer": "bpe", "vocab_size": 20}, "data.vocab_size=20: byte pairs need from 257"),
@@ -122,3 +122,47 @@ def test_byte_pairs_shorten_a_text_and_count_its_bytes(folder):
     assert int(data.vocabulary.bytes_of[tokens].sum()) == len(text.encode())
     assert data.vocabulary.decode([data.vocabulary.separator, *tokens]) == f"\n---\n{text}"
     assert ByteVocabulary().decode([*b"ab", 256, *b"c"]) == "ab\n---\nc"
+
+
+PAIRS = {"tokenizer": "bpe", "vocab_size": 290}
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_other_text_is_taken_in_the_tokens_that_a_run_has_left(folder, tmp_path, kind):
+    trained = made(folder, **PAIRS)
+    trained.vocabulary.write(tmp_path / "vocabulary.json")
+    other = tmp_path / "other"
+    for number in range(60):
+        (other / f"{number}").mkdir(parents=True)
+        (other / f"{number}" / "a.txt").write_text("quite different words " * 9)
+    place = str(tmp_path) if kind == "folder" else str(tmp_path / "vocabulary.json")
+    data = made(other, tokenizer=place, vocab_size=290)
+    assert data.vocabulary.encode(b"text number").tolist() == trained.vocabulary.encode(b"text number").tolist()
+    own = made(other, tokenizer="bpe", vocab_size=270)
+    assert data.vocabulary.encode(b"words").tolist() != own.vocabulary.encode(b"words").tolist()
+    assert set(contents(data, "val")) == {"quite different words " * 9}
+
+
+def test_another_vocabulary_makes_other_tokens(folder, tmp_path):
+    """The files of tokens are kept by what made them."""
+    made(folder, **PAIRS).vocabulary.write(tmp_path / "vocabulary.json")
+    first = made(folder, tokenizer=str(tmp_path), vocab_size=290)
+    made(folder, tokenizer="bpe", vocab_size=280).vocabulary.write(tmp_path / "vocabulary.json")
+    assert made(folder, tokenizer=str(tmp_path), vocab_size=280).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "said"),
+    [
+        (None, 290, r"data\.tokenizer=.*: it is bytes, bpe, or the folder of a run"),
+        ("{}", 290, r"vocabulary\.json is no vocabulary"),
+        ("pairs", 300, r"data\.vocab_size=300: that of data\.tokenizer=.* has 290"),
+    ],
+)
+def test_a_vocabulary_that_is_none_or_another_is_one_message(folder, tmp_path, content, size, said):
+    if content == "pairs":
+        made(folder, **PAIRS).vocabulary.write(tmp_path / "vocabulary.json")
+    elif content is not None:
+        (tmp_path / "vocabulary.json").write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        made(folder, tokenizer=str(tmp_path), vocab_size=size)

@@ -60,7 +60,8 @@ def test_a_detection_model_is_no_classification_model():
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "remedy"), [("vit_b_16", 8, 16), ("vit_b_16", 28, 32), ("alexnet", 8, 224)]
+    ("name", "size", "remedy"),
+    [("vit_b_16", 8, 16), ("vit_b_16", 28, 32), pytest.param("alexnet", 8, 224, marks=pytest.mark.slow)],
 )
 def test_an_image_size_that_does_not_fit_names_one_that_does(name, size, remedy):
     with pytest.raises(ConfigError, match=rf"data\.image_size={size} .*{name}.*set data\.image_size={remedy}"):

@@ -1,5 +1,6 @@
 """The arguments of one shape, read from a config and checked."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from optwrap.errors import ConfigError, did_you_mean
-from optwrap.optim.schedule.lengths import Clock
+from optwrap.optim.schedule.lengths import Clock, Updates, whole
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,19 @@ class Span:
     Its shape begins at step 0; it ends at `end`, or with the last step before it where `endpoint` is set.
     """
 
-    begin: Fraction
-    end: Fraction
-    unit: Fraction
+    begin: Updates
+    end: Updates
+    unit: Updates
     endpoint: bool
 
-    @property
-    def steps(self) -> Fraction:
+    @functools.cached_property
+    def steps(self) -> Updates:
         """The steps from its first value to its last."""
-        return max((self.end - self.begin) / self.unit - self.endpoint, Fraction(0))
+        return whole(max(Fraction(self.end - self.begin) / self.unit - self.endpoint, Fraction(0)))
 
     def step(self, update: int) -> int:
         """Return the step at an update that it has reached; after its end, the last one."""
-        return math.floor(min((update - self.begin) / self.unit, self.steps))
+        return min((update - self.begin) // self.unit, math.floor(self.steps))
 
 
 class Arguments:
@@ -72,18 +73,18 @@ class Arguments:
             raise ConfigError(f"{self.key}.{name}={value!r}: it is {' or '.join(map(str, options))}.")
         return value
 
-    def length(self, default: Fraction | None = None) -> Fraction:
+    def length(self, default: Updates | None = None) -> Updates:
         """Return the steps from the first value to the last: `length`, or else `default`, those of the part."""
         value = self._take("length", _PART)
         if value is not _PART:
             return self._steps("length", value)
         return self.span.steps if default is None else default
 
-    def steps(self, name: str) -> Fraction:
+    def steps(self, name: str) -> Updates:
         """Return a length, which must be given, in steps."""
         return self._steps(name, self._take(name, None))
 
-    def steps_in_list(self, name: str) -> list[Fraction]:
+    def steps_in_list(self, name: str) -> list[Updates]:
         """Return a list of lengths, in steps."""
         return [self._steps(f"{name}[{i}]", each) for i, each in enumerate(self._list(name, None))]
 
@@ -95,7 +96,7 @@ class Arguments:
                 raise ConfigError(f"{self.key}.{name}[{i}]={value!r}: it is a number, 0 or more.")
         return values
 
-    def places(self, name: str) -> list[Fraction]:
+    def places(self, name: str) -> list[Updates]:
         """Return a list of places in the run, in steps from the part's begin."""
         found = []
         for i, value in enumerate(self._list(name, None)):
@@ -105,7 +106,7 @@ class Arguments:
                     f"{self.key}.{name}[{i}]={value!r}: it counts from the run's begin, and the part goes from "
                     f"update {math.ceil(self.span.begin)} to {math.ceil(self.span.end)}. Place it inside."
                 )
-            found.append((place - self.span.begin) / self.span.unit)
+            found.append(whole(Fraction(place - self.span.begin) / self.span.unit))
         return found
 
     def amount(self, end: str, default: float) -> Amount:
@@ -139,11 +140,11 @@ class Arguments:
             raise ConfigError(f"{self.key}.{name}={value!r}: it is a list, such as [{value}].")
         return value
 
-    def _steps(self, name: str, value: Any) -> Fraction:
-        length = self._clock.length(value, f"{self.key}.{name}", self.span.unit) / self.span.unit
+    def _steps(self, name: str, value: Any) -> Updates:
+        length = Fraction(self._clock.length(value, f"{self.key}.{name}", self.span.unit)) / self.span.unit
         if length == 0:
             raise ConfigError(f"{self.key}.{name}={value!r}: it is 1 or more.")
-        return length
+        return whole(length)
 
 
 _PART = object()

@@ -48,20 +48,22 @@ def build_schedule(
     micro_batches: int,
     metrics: Metrics = Metrics(),
     per_epoch: int | None = None,
+    cut_short: bool = False,
 ) -> Schedule | ScheduleDict:
     """Build the schedule that `cfg` describes: `{hyperparameter: ...}`, for each wrapper, or by its name.
 
     A hyperparameter has parts (`[{linear: {}, until: 500}, {cosine: {}}]`, or named ones), or a `_target_`, which
     gets an optimizer first, and where `T_max`, `total_steps`, `total_iters` or `total_updates` is left out, the
     updates that the run has in `micro_batches` (or the wrapper's `max_counts`). Epochs have `per_epoch` of them. A
-    ReduceLROnPlateau follows `metric`, by default the objective, and its `mode` is that metric's direction.
+    ReduceLROnPlateau follows `metric`, by default the objective, and its `mode` is that metric's direction. Where
+    the run is `cut_short` for debugging, parts may lie beyond its end.
 
     Raises:
         ConfigError: parts, or a target or its arguments are wrong, or param groups have no such hyperparameter.
     """
     entries = {name: item for name, item in plain(cfg or {}, "schedule").items() if item is not None}
     if isinstance(optim_wrapper, OptimWrapper):
-        clock = _clock(optim_wrapper, micro_batches, per_epoch)
+        clock = _clock(optim_wrapper, micro_batches, per_epoch, cut_short)
         return _schedule(optim_wrapper, entries, "schedule", clock, metrics)
     own, others = set(entries) & set(optim_wrapper), set(entries) - set(optim_wrapper)
     if own and others:
@@ -76,19 +78,19 @@ def build_schedule(
     for name, wrapper in optim_wrapper.items():
         key = f"schedule.{name}" if own else "schedule"
         its_entries = plain(entries.get(name) or {}, key) if own else entries
-        clock = _clock(wrapper, micro_batches, per_epoch)
+        clock = _clock(wrapper, micro_batches, per_epoch, cut_short)
         schedules[name] = _schedule(wrapper, its_entries, key, clock, metrics)
     return ScheduleDict(schedules)
 
 
-def _clock(optim_wrapper: OptimWrapper, micro_batches: int, per_epoch: int | None) -> Clock:
+def _clock(optim_wrapper: OptimWrapper, micro_batches: int, per_epoch: int | None, cut_short: bool) -> Clock:
     """Return how many updates a wrapper makes in the run, and in an epoch of so many micro-batches of it."""
     counts = optim_wrapper.max_counts or calls_in(micro_batches, optim_wrapper.calls_per_batch)
     total = -(-counts // optim_wrapper.accumulative_counts)
     if per_epoch is None:
-        return Clock(total)
+        return Clock(total, cut_short=cut_short)
     calls = Fraction(optim_wrapper.calls_per_batch).limit_denominator(10**6)
-    return Clock(total, per_epoch * calls / optim_wrapper.accumulative_counts)
+    return Clock(total, per_epoch * calls / optim_wrapper.accumulative_counts, cut_short)
 
 
 def _schedule(

@@ -1,12 +1,15 @@
 """What moves a hyperparameter by a schedule in parts: its value at each place, for each param group."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from optwrap.optim.schedule.parts import Part, Parts
+
+Move = Callable[[float, float, float], float]
+"""From a value to the next one, by a group's own value and the base value."""
 
 
 class InParts:
@@ -28,6 +31,7 @@ class InParts:
         self._shapes = [part for part in parts.parts if part.shape is not None]
         self._walks = _floor_beside_another(self._shapes)
         self._walked: dict[tuple[float, float], tuple[int, float]] = {}
+        self._last_moves: tuple[int, list[Move]] = (-1, [])
         self._move()
 
     @property
@@ -77,59 +81,80 @@ class InParts:
         if own == 0:
             return 0.0
         if not self._walks:
-            return value_at(self._shapes, self._position, own, base)
+            return _moved(self._moves(self._position), own, own, base)
         at, value = self._walked.get((own, base), (-1, own))
         if at > self._position:
             at, value = -1, own
         for update in range(at + 1, self._position + 1):
-            value = value_after(self._shapes, update, value, own, base)
+            value = _moved(self._moves(update), value, own, base)
         self._walked[own, base] = (self._position, value)
         return value
 
-
-def value_at(parts: list[Part], update: int, own: float, base: float) -> float:
-    """Return the value at an update: each part goes on from what those before it left."""
-    value = own
-    for part in sorted(parts, key=lambda each: each.first):
-        if update >= part.first:
-            value = _on_from(part, part.span.step(update), value, own, base)
-    return value
+    def _moves(self, update: int) -> list[Move]:
+        """Return the moves to an update: from a group's own value or, where it walks, from the update before."""
+        if self._last_moves[0] != update:
+            moves = moves_after(self._shapes, update) if self._walks else moves_to(self._shapes, update)
+            self._last_moves = (update, moves)
+        return self._last_moves[1]
 
 
-def value_after(parts: list[Part], update: int, value: float, own: float, base: float) -> float:
-    """Return the value at an update that had `value` in the one before: each part takes it a step further.
+def moves_to(parts: list[Part], update: int) -> list[Move]:
+    """Return what leads to the value at an update: each part goes on from what those before it left."""
+    begun = sorted((part for part in parts if update >= part.first), key=lambda each: each.first)
+    return [_on_from(part, part.span.step(update)) for part in begun]
+
+
+def moves_after(parts: list[Part], update: int) -> list[Move]:
+    """Return what leads from one update to the next: each part takes the value a step further.
 
     Parts that step once an epoch come last.
     """
+    moves = []
     for part in sorted(parts, key=lambda each: each.span.unit != 1):
         if update == part.first:
-            value = _on_from(part, part.span.step(update), value, own, base)
-        elif update > part.first:
-            value = _further(part, update, value, own, base)
+            moves.append(_on_from(part, part.span.step(update)))
+        elif update > part.first and part.span.step(update - 1) != part.span.step(update):
+            moves.append(_further(part, part.span.step(update - 1), part.span.step(update)))
+    return moves
+
+
+def _moved(moves: list[Move], value: float, own: float, base: float) -> float:
+    for move in moves:
+        value = move(value, own, base)
     return value
 
 
-def _on_from(part: Part, step: int, begun_at: float, own: float, base: float) -> float:
+def _on_from(part: Part, step: int) -> Move:
+    """Return what leads from the value that a part begins with to that of one of its steps."""
     shape = part.shape
     assert shape is not None
-    begun_at = begun_at if shape.peak is None else shape.peak.of(own, base)
-    if shape.floor.number == 0:
-        return begun_at * shape.weight(step) * shape.factor(step)
-    floor = shape.floor.of(own, base)
-    return floor + (begun_at * shape.weight(step) - floor) * shape.factor(step)
+    weight, factor = shape.weight(step), shape.factor(step)
+
+    def move(value: float, own: float, base: float) -> float:
+        begun_at = value if shape.peak is None else shape.peak.of(own, base)
+        if shape.floor.number == 0:
+            return begun_at * weight * factor
+        floor = shape.floor.of(own, base)
+        return floor + (begun_at * weight - floor) * factor
+
+    return move
 
 
-def _further(part: Part, update: int, value: float, own: float, base: float) -> float:
-    before, step = part.span.step(update - 1), part.span.step(update)
+def _further(part: Part, before: int, step: int) -> Move:
+    """Return what leads from the value of one step of a part to that of the next."""
     shape = part.shape
     assert shape is not None
-    if before == step:
-        return value
     begins_again = shape.peak is not None or shape.weight(before) != shape.weight(step)
     if begins_again or shape.factor(before) == 0:
-        return _on_from(part, step, own, own, base)
-    floor = shape.floor.of(own, base)
-    return floor + (value - floor) * (shape.factor(step) / shape.factor(before))
+        from_own = _on_from(part, step)
+        return lambda _, own, base: from_own(own, own, base)
+    ratio = shape.factor(step) / shape.factor(before)
+
+    def move(value: float, own: float, base: float) -> float:
+        floor = shape.floor.of(own, base)
+        return floor + (value - floor) * ratio
+
+    return move
 
 
 def _floor_beside_another(parts: list[Part]) -> bool:

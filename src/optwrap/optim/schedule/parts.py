@@ -4,12 +4,11 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from optwrap.errors import ConfigError, did_you_mean
 from optwrap.optim.schedule.arguments import Arguments, Span
-from optwrap.optim.schedule.lengths import Clock
+from optwrap.optim.schedule.lengths import Clock, Updates
 from optwrap.optim.schedule.shapes import SHAPES, Shape
 
 PLATEAU = "plateau"
@@ -127,7 +126,7 @@ def _shape(read: _Read, span: Span, clock: Clock) -> Shape | None:
 def _spans(read: list[_Read], clock: Clock) -> list[Span]:
     """Return where each part lies: by default from the end of the one before it to that of the run."""
     spans: list[Span] = []
-    end = Fraction(0)
+    end: Updates = 0
     for i, each in enumerate(read):
         unit = _unit(each, clock)
         begin = _place(each, "from", unit, clock)
@@ -142,10 +141,10 @@ def _spans(read: list[_Read], clock: Clock) -> list[Span]:
     return spans
 
 
-def _end(read: _Read, begin: Fraction, unit: Fraction, clock: Clock) -> Fraction:
+def _end(read: _Read, begin: Updates, unit: Updates, clock: Clock) -> Updates:
     end = _place(read, "until", unit, clock)
     if end is None:
-        return Fraction(clock.updates)
+        return clock.updates
     if end < begin:
         raise ConfigError(
             f"{read.key}.until={read.part['until']!r}: that is update {math.ceil(end)}, and the part begins at "
@@ -154,7 +153,7 @@ def _end(read: _Read, begin: Fraction, unit: Fraction, clock: Clock) -> Fraction
     return end
 
 
-def _unit(read: _Read, clock: Clock) -> Fraction:
+def _unit(read: _Read, clock: Clock) -> Updates:
     per = read.part.get("per")
     if per not in (None, "update", "epoch"):
         raise ConfigError(f"{read.key}.per={per!r}: it is update, or epoch: a value that changes once in each.")
@@ -168,7 +167,7 @@ def _endpoint(read: _Read) -> bool:
     return bool(given)
 
 
-def _place(read: _Read, name: str, unit: Fraction, clock: Clock) -> Fraction | None:
+def _place(read: _Read, name: str, unit: Updates, clock: Clock) -> Updates | None:
     value = read.part.get(name)
     return None if value is None else clock.place(value, f"{read.key}.{name}", unit)
 

@@ -4,10 +4,10 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from optwrap.errors import ConfigError
 from optwrap.optim.schedule.arguments import Amount, Arguments
+from optwrap.optim.schedule.lengths import Updates
 
 _NONE = Amount("factor", 0.0)
 
@@ -49,7 +49,7 @@ def quadratic(given: Arguments) -> Shape:
 def constant(given: Arguments) -> Shape:
     """Multiply by `factor` up to the end."""
     factor, length = given.number("factor", 1.0), given.length()
-    return Shape(lambda step: factor if step < max(length, Fraction(1)) else 1.0)
+    return Shape(lambda step: factor if step < max(length, 1) else 1.0)
 
 
 def exponential(given: Arguments) -> Shape:
@@ -88,7 +88,7 @@ def cosine_restarts(given: Arguments) -> Shape:
     weights = given.numbers("weights", [1.0] * len(periods))
     if len(weights) != len(periods) or not periods:
         raise ConfigError(f"{given.key}: {len(periods)} periods have {len(weights)} weights. Give one for each.")
-    begins = [Fraction(0), *itertools.accumulate(periods)]
+    begins = [0, *itertools.accumulate(periods)]
     last = math.ceil(begins[-1]) - 1  # whose value stays
 
     def period_of(step: int) -> int:
@@ -140,9 +140,9 @@ SHAPES: dict[str, Callable[[Arguments], Shape]] = {
 }
 
 
-def _progress(step: Fraction | int, length: Fraction) -> float:
+def _progress(step: Updates, length: Updates) -> float:
     return min(float(step / length), 1.0) if length else 0.0
 
 
-def _half_cosine(step: Fraction | int, length: Fraction) -> float:
+def _half_cosine(step: Updates, length: Updates) -> float:
     return 0.5 * (1 + math.cos(math.pi * float(step / length))) if length else 1.0

@@ -148,6 +148,16 @@ def test_a_wrong_part_is_an_error_that_names_the_key_and_the_remedy(cfg, said):
         curve(cfg)
 
 
+def test_parts_may_lie_beyond_the_end_of_a_run_that_is_cut_short():
+    optim_wrapper = wrapper()
+    cfg = [
+        {"linear": {"start_factor": 0.5}, "until": 500},
+        {"multi_step": {"milestones": ["90 epochs"]}, "per": "epoch"},
+    ]
+    build_schedule(optim_wrapper, {"lr": cfg}, 2, per_epoch=2, cut_short=True)
+    assert optim_wrapper.get_lr()["lr"] == [0.5]
+
+
 def test_epochs_of_a_run_that_has_none_are_an_error():
     with pytest.raises(ConfigError, match=r"schedule.lr\[0\].until='1 epoch': nobody knows"):
         curve([{"linear": {}, "until": "1 epoch"}], per_epoch=None)
