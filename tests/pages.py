@@ -67,5 +67,5 @@ COMMANDS = sorted({each for text in TEXTS.values() for each in commands_of(text)
 
 def commands(program):
     """Return the distinct commands of a program, less those that need a page's own code, which other tests run."""
-    own = {"experiment=spirals", "data._target_=experiments.crops.crops"}
+    own = {"experiment=spirals", "experiment=resnet50_in1k", "data._target_=experiments.crops.crops"}
     return [words for name, words in COMMANDS if name == program and not own & set(words)]

@@ -18,7 +18,7 @@ from pathlib import Path
 from optwrap import files, program
 from optwrap.errors import ConfigError
 from optwrap.from_mmengine.experiment import experiment_of
-from optwrap.from_mmengine.reading import read_config
+from optwrap.from_mmengine.reading.config import read_config
 
 _USAGE = "Usage: python -m optwrap.from_mmengine CONFIG [--out experiments/NAME.yaml]"
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from optwrap.errors import ConfigError
 from optwrap.from_mmengine.experiment import experiment_of
-from optwrap.from_mmengine.reading import read_config
+from optwrap.from_mmengine.reading.config import read_config
 
 SCHEDULE = """
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0001))
@@ -147,4 +147,29 @@ def test_it_trains(
     folder = train(f"experiment={name}", *more, "data=fake", "data.size=64", "device=cpu")
     rows = (folder / "metrics.csv").read_text().splitlines()
     assert len(rows) > 2
+    assert (folder / "checkpoint.pt").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("optimizer", "package"),
+    [
+        ("type='LARS', lr=0.1, momentum=0.9, weight_decay=1e-6, eta=0.001", "timm"),
+        ("type='Lamb', lr=0.005, weight_decay=0.02", "timm"),
+        ("type='Adan', lr=0.001, max_grad_norm=0.0", "timm"),
+        ("type='Lion', lr=0.0001, betas=(0.9, 0.99)", "lion_pytorch"),
+        ("type='Prodigy', lr=1.0", "prodigyopt"),
+    ],
+)
+def test_optimizers_of_other_packages_train(
+    optimizer: str,
+    package: str,
+    config: Callable[..., Any],
+    as_experiment: Callable[[str], str],
+    train: Callable[..., Path],
+) -> None:
+    pytest.importorskip(package)
+    text = f"optim_wrapper = dict(type='AmpOptimWrapper', optimizer=dict({optimizer}), accumulative_counts=2)\n"
+    name = as_experiment(experiment_of(*config(text + "train_cfg = dict(max_epochs=2)\n"))[0])
+    folder = train(f"experiment={name}", "model=small_vit", "data=fake", "data.size=128", "batch_size=32")
     assert (folder / "checkpoint.pt").is_file()

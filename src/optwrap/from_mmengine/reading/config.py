@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from optwrap.errors import ConfigError, first_line
-from optwrap.from_mmengine.imports import Imports
-from optwrap.from_mmengine.nodes import Node, merged, plain
+from optwrap.from_mmengine.reading.imports import Imports
+from optwrap.from_mmengine.reading.nodes import Node, merged, plain
 
 BASE = "_base_"
 _OF_BASE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from optwrap.from_mmengine.nodes import Named, Node
+from optwrap.from_mmengine.reading.nodes import Named, Node
 
 ReadBase = Callable[[str, int], Mapping[str, Any]]
 """From a module and the dots before it to the variables of that base."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from optwrap.errors import ConfigError
-from optwrap.from_mmengine.reading import read_config
+from optwrap.from_mmengine.reading.config import read_config
 
 Write = Callable[[str, str], Path]
 
