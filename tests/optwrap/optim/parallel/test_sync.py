@@ -84,7 +84,7 @@ def test_any_module_with_a_no_sync_context_is_held_back_between_updates():
     engine = Engine(nn.Linear(2, 1))
     model = nn.Sequential(engine)
     assert parallel_modules(model) == [engine]
-    assert parallel_modules(torch.compile(model)) == [engine]
+    assert parallel_modules(torch.compile(model)) == parallel_modules(torch.compile(engine)) == [engine]
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=3)
     for held in (2, 4, 4):  # in the forward and in the backward pass of each micro-batch that does not update
         with wrapper.optim_context(model):
