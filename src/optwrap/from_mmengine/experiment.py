@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from optwrap.errors import ConfigError
+from optwrap.errors import ConfigError, first_line
 from optwrap.from_mmengine import training
 from optwrap.from_mmengine.part import Part
 from optwrap.from_mmengine.schedules import schedule_of
@@ -19,17 +19,25 @@ def experiment_of(config: Mapping[str, Any], source: Path) -> tuple[str, list[st
     """Return an experiment as YAML, a line for each thing to be done by hand, and one for each to be known.
 
     Raises:
-        ConfigError: the config says nothing of an optimizer.
+        ConfigError: the config says nothing of an optimizer, or what no MMEngine takes.
 
     >>> config = {"optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1}}, "train_cfg": {"max_epochs": 9}}
     >>> text, left, notes = experiment_of(config, Path("resnet.py"))
     >>> yaml.safe_load(text)["optim_wrapper"], left
     ({'optimizer': {'lr': 0.1}}, [])
     """
-    wrapper, rest = parts_of(config, source)
+    try:
+        wrapper, rest = parts_of(config, source)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
+        raise ConfigError(
+            f"{source}: a value is of another kind than MMEngine takes there ({type(error).__name__}: "
+            f"{first_line(error)}). Does the config train with it?"
+        ) from error
     everything = [wrapper, *wrapper.inner.values(), rest]
-    left = [line for part in everything for line in part.left]
-    notes = [line for part in everything for line in part.notes]
+    left = [" ".join(line.split()) for part in everything for line in part.left]
+    notes = [" ".join(line.split()) for part in everything for line in part.notes]
     content = dict(rest.keys)
     if keys := wrapper.keys | {name: inner.keys for name, inner in wrapper.inner.items()}:
         content["optim_wrapper"] = keys

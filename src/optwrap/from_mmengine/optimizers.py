@@ -1,5 +1,6 @@
 """The optimizer of a wrapper: torch's by its name, others by the package that has them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -37,7 +38,7 @@ _OTHERS = {
 _FLOATS = ("lr", "momentum", "weight_decay", "eps", "alpha", "dampening", "rho", "lr_decay", "trust_coeff")
 
 
-def optimizer_of(cfg: dict[str, Any], where: str) -> Part:
+def optimizer_of(cfg: Mapping[str, Any], where: str) -> Part:
     """Return the option that has an optimizer, or none and its `_target_`, with the arguments that are given.
 
     Args:

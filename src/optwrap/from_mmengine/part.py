@@ -48,17 +48,11 @@ def shown(value: Any) -> str:
         text = f"{{{', '.join(f'{name}: {shown(item)}' for name, item in value.items())}}}"
     elif isinstance(value, list):
         text = f"[{', '.join(map(shown, value))}]"
+    elif value is None:
+        text = "null"
     else:
-        text = (
-            {None: "null", True: "true", False: "false"}.get(value) or str(value)
-            if _is_word(value)
-            else str(value)
-        )
+        text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= 90 else f"{text[:87]}..."
-
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
 
 
 def last_name(target: Any) -> str:

@@ -1,8 +1,10 @@
 """`optim_wrapper` of a config: one wrapper, or several."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from optwrap.errors import ConfigError
 from optwrap.from_mmengine import layer_decay
 from optwrap.from_mmengine.optimizers import optimizer_of
 from optwrap.from_mmengine.paramwise import paramwise_of
@@ -16,13 +18,14 @@ _SEVERAL = "MultiOptimWrapperConstructor"
 
 def optim_wrapper_of(cfg: dict[str, Any], model: Any, where: str = "optim_wrapper") -> Part:
     """Return what `optim_wrapper` becomes, `model` being the config of the model."""
-    several = {name: value for name, value in cfg.items() if isinstance(value, Mapping) and "optimizer" in value}
     if "optimizer" not in cfg:
-        return _several(cfg, several, model, where)
+        return _several(cfg, model, where)
+    if not isinstance(cfg["optimizer"], Mapping) or not cfg["optimizer"].get("type"):
+        raise ConfigError(f"{where}.optimizer={cfg['optimizer']!r}: it names no class, as dict(type='SGD') does.")
     part = Part()
     for other in (
         _kind(cfg, where),
-        optimizer_of(dict(cfg.get("optimizer") or {}), f"{where}.optimizer"),
+        optimizer_of(cfg["optimizer"], f"{where}.optimizer"),
         _clip_grad(cfg.get("clip_grad"), f"{where}.clip_grad"),
         _rules(cfg, model, where),
     ):
@@ -40,9 +43,15 @@ def optim_wrapper_of(cfg: dict[str, Any], model: Any, where: str = "optim_wrappe
     return part
 
 
-def _several(cfg: dict[str, Any], wrappers: dict[str, Any], model: Any, where: str) -> Part:
+def _several(cfg: dict[str, Any], model: Any, where: str) -> Part:
     """Return a part with one inside for each wrapper."""
     part = Part(options=["multi"])
+    found = {name: value for name, value in cfg.items() if isinstance(value, Mapping) and "optimizer" in value}
+    wrappers = {name: value for name, value in found.items() if re.fullmatch(r"\w+", name)}
+    for name in found.keys() - wrappers.keys():
+        part.leave(
+            f"{where}.{name}", found[name], "no name of one submodule. For each: optim_wrapper={name: {...}}"
+        )
     name = last_name(cfg.get("constructor"))
     if name != _SEVERAL:
         part.leave(
@@ -54,7 +63,7 @@ def _several(cfg: dict[str, Any], wrappers: dict[str, Any], model: Any, where: s
     for key, value in wrappers.items():
         its_model = model.get(key) if isinstance(model, Mapping) else None
         part.inner[key] = optim_wrapper_of(dict(value), its_model or model, f"{where}.{key}")
-    part.leave_rest(where, cfg, ("constructor", "type", *wrappers))
+    part.leave_rest(where, cfg, ("constructor", "type", *found))
     return part
 
 

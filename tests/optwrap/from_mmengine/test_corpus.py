@@ -3,16 +3,21 @@
 `wrappers.json` holds, as numbers and names, the distinct settings in the 2,209 of their 2,790 configs that train.
 """
 
+import copy
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import DictConfig
 
+from optwrap.errors import ConfigError
 from optwrap.from_mmengine.experiment import experiment_of
 
 FACTS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("wrappers.json").read_text())
@@ -57,6 +62,36 @@ def test_the_shares_that_are_translated_whole(translated: list[tuple[int, str, s
     optimised = sum(configs for configs, _, keys in translated if not any(key.startswith(rules) for key in keys))
     wrappers = sum(configs for configs, _, keys in translated if not any(key.startswith("optim") for key in keys))
     assert (whole, everything, wrappers, optimised) == (2209, 2125, 2182, 2207)
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value in nested containers."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+ODD = [None, "x", "two\nlines: [", [], {}, -3, 0.5, True, float("nan"), ["a"], {"type": "Odd"}]
+ODD += [{"a b": {"optimizer": {"type": "SGD"}}}]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_in_a_config_it_is_translated_or_one_message(data: st.DataObject) -> None:
+    fact = copy.deepcopy(data.draw(st.sampled_from(FACTS)))
+    *path, last = data.draw(st.sampled_from(list(places(fact))))
+    node = fact
+    for key in path:
+        node = node[key]
+    node[last] = data.draw(st.sampled_from(ODD))
+    said = ""
+    try:
+        text, _, _ = experiment_of(fact, NAME)
+    except ConfigError as error:
+        text, said = "defaults: []", str(error)
+    assert "\n" not in said
+    assert isinstance(yaml.safe_load(text)["defaults"], list)
 
 
 @pytest.mark.slow
