@@ -57,8 +57,8 @@ def check_no_parts(item: Mapping[str, Any], key: str) -> None:
     parts = [name for name, each in mappings.items() if not {name, *each}.isdisjoint(_SHAPES)]
     if parts:
         raise ConfigError(
-            f"{key}: it has parts ({', '.join(parts)}) beside _target_={item['_target_']}, which the option chosen "
-            "before has. Choose schedule=constant, and add the parts to it."
+            f"{key}: it has parts ({', '.join(parts)}) beside _target_={item['_target_']} of what was "
+            "chosen before. Choose schedule=constant, and add the parts to it."
         )
 
 
