@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from optwrap import vision
 from tests.optwrap import forking
 from tests.optwrap.benchmarks import __main__ as program
 from tests.optwrap.benchmarks import iteration, workloads
+from tests.optwrap.benchmarks.jobs import run as jobs
+from tests.optwrap.benchmarks.jobs import work
 from tests.optwrap.benchmarks.timing import Timer
 
 
@@ -67,3 +70,16 @@ def test_gradients_can_be_filled_again():
     gradients.fill()
     norm = torch.stack([param.grad.norm() for param in params]).norm()
     assert norm.item() == pytest.approx(3.0)
+
+
+def test_the_programs_that_jobs_are_compared_with_train_the_same_model():
+    ours, theirs = vision.SmallCNN(1, 10), work.SmallCNN()
+    assert [param.shape for param in ours.parameters()] == [param.shape for param in theirs.parameters()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["train.py", "by hand"])
+def test_a_job_of_the_comparison_makes_its_updates(program):
+    seen = jobs.measure(program, work.WORKS["digits"], "data")
+    assert 0 < seen.first < seen.end
+    assert seen.rate > 0

@@ -72,16 +72,15 @@ def _joined(found: Sequence[tuple[Scheduler, Part]]) -> list[Part]:
             start = {"from": 0} if reached[not by_epoch] else {}
             joined.append({"constant": {}, **start, "until": epochs(begin) if by_epoch else begin})
             end = (by_epoch, begin)
-        follows = end == (by_epoch, begin) or not (joined or begin)
-        stays = scheduler.end is None or "multi_step" in part
+        follows = end == (by_epoch, begin) or not joined
         joined.append(
             {
                 **part,
                 **({} if follows else {"from": scheduler.place(begin)}),
-                **({} if stays else {"until": scheduler.place(scheduler.end or 0)}),
+                **({} if scheduler.end is None else {"until": scheduler.place(scheduler.end)}),
                 **({"per": "epoch"} if scheduler.staircase else {}),
             }
         )
-        end = None if stays else (by_epoch, scheduler.end or 0)
-        reached[by_epoch] = max(reached[by_epoch], NO_END if stays else scheduler.end or 0)
+        end = None if scheduler.end is None else (by_epoch, scheduler.end)
+        reached[by_epoch] = max(reached[by_epoch], scheduler.end or NO_END)
     return joined

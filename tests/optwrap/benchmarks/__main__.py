@@ -27,6 +27,8 @@ from tests.optwrap.benchmarks import (
     steps,
     sweeps,
 )
+from tests.optwrap.benchmarks.jobs import language_model
+from tests.optwrap.benchmarks.jobs import run as jobs
 from tests.optwrap.benchmarks.machine import describe
 from tests.optwrap.benchmarks.tables import Table
 from tests.optwrap.benchmarks.timing import Timer
@@ -44,6 +46,8 @@ BENCHMARKS: dict[str, Callable[[Timer], list[Table]]] = {
     "communication": communication.run,
     "job": job.run,
     "sweeps": sweeps.run,
+    "jobs": jobs.run,
+    "language_model": language_model.run,
 }
 
 

@@ -1,6 +1,7 @@
 """The settings of MMPretrain, MMDetection, MMSegmentation and MMagic: what of them is translated, and composes.
 
-`wrappers.json` holds, as numbers and names, the distinct settings in the 2,209 of their 2,790 configs that train.
+`wrappers.json` holds, as numbers and names, the distinct settings in 2,209 of their 2,790 files of configs; the
+others name no optimizer, or do not load.
 """
 
 import copy

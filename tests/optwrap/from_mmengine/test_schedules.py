@@ -130,6 +130,11 @@ def test_the_parts_read_as_one_would_write_them():
         },
         [],
     )
+    steps = {"type": "MultiStepLR", "milestones": [3]}
+    assert schedule_of([steps, of_updates("ConstantLR", factor=0.5, begin=5, end=9)], True, 12)[0]["lr"] == [
+        {"multi_step": {"milestones": [3]}, "per": "epoch"},
+        {"constant": {"factor": 0.5}, "endpoint": True, "from": 5, "until": 9},
+    ]
     late = {"type": "CosineAnnealingLR", "begin": 150, "end": 300, "T_max": 150, "convert_to_iter_based": True}
     assert schedule_of([warm, late], True, 300)[0]["lr"][1:] == [
         {"constant": {}, "from": 0, "until": "150 epochs"},
@@ -166,6 +171,12 @@ def test_iterations_are_counted_in_updates_under_accumulation():
     assert ["rounded to updates" in note for note in notes] == [True]
     cosine = of_updates("CosineAnnealingLR", T_max=1000)
     assert schedule_of([cosine], False, 1000, accumulative_counts=4)[0] == {"lr": [{"cosine": {}}]}
+
+
+def test_what_steps_by_epoch_stands_in_a_run_of_iterations():
+    cfg, notes = schedule_of([{"type": "LinearLR", "start_factor": 0.5}], False, 60)
+    assert cfg == {"lr": [{"constant": {"factor": 0.5}}]}
+    assert ["does not step" in note for note in notes] == [True]
 
 
 def test_a_plateau_follows_its_metric_after_a_warm_up():

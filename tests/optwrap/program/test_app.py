@@ -185,6 +185,7 @@ WRONG = [
     ("optim_wrapper.clip_grad=1", ["expected a mapping"]),
     ("optim_wrapper=1", ["optim_wrapper=1: ", "must be a string or a list"]),
     ("schedule=StepLR", ["schedule.lr.step_size has no value", "schedule.lr.step_size=..."]),
+    ("schedule=cosine schedule.lr=[{cosine:{}}]", ["schedule.lr=", "a list and a mapping", "schedule=constant"]),
     ("optim_wrapper=[sgd,amp", ["optim_wrapper=[sgd,amp: ", "cannot be read", "bracket"]),
     ("epochs", ["KEY=VALUE", "epochs=..."]),
     ("epochs=1,2", ["epochs=1,2: several values are a sweep, which takes -m: train.py -m epochs=1,2."]),

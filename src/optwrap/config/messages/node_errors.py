@@ -37,6 +37,11 @@ def explain_node(error: OmegaConfBaseException, line: CommandLine, place: str = 
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, ValidationError):
         first = _wrong_type(error) or first
+    if first.startswith(("Cannot merge DictConfig with ListConfig", "Cannot merge ListConfig with DictConfig")):
+        first = (
+            "a list and a mapping cannot be merged, and what was chosen before has the other one there. For a "
+            "schedule in parts choose constant, then add it: schedule=constant '+schedule.lr=[...]'."
+        )
     return start + first if not key or key == start.partition("=")[0] else f"{start}{key}: {first}"
 
 

@@ -22,8 +22,6 @@ class Amount:
         """Return it for a group whose own value is `own`, under an optimizer whose base value is `base`."""
         if self.kind == "value":
             return self.number
-        if self.kind == "base" and own == base:
-            return self.number
         return self.number * own if self.kind == "factor" else self.number * (own / base)
 
 
@@ -31,7 +29,8 @@ class Amount:
 class Span:
     """Where a part lies: `begin` to `end` in updates, `unit` of which are a step of its shape.
 
-    Its shape begins at step 0; it ends at `end`, or with the last step before it where `endpoint` is set.
+    Its shape begins at step 0; it ends at `end`, or with the last step before it where `endpoint` is set. Where it
+    begins inside an epoch, and steps once in each, its first step ends with that epoch.
     """
 
     begin: Updates
@@ -42,11 +41,15 @@ class Span:
     @functools.cached_property
     def steps(self) -> Updates:
         """The steps from its first value to its last."""
-        return whole(max(Fraction(self.end - self.begin) / self.unit - self.endpoint, Fraction(0)))
+        return max(self.after(self.end) - self.endpoint, 0)
 
     def step(self, update: int) -> int:
         """Return the step at an update that it has reached; after its end, the last one."""
-        return min((update - self.begin) // self.unit, math.floor(self.steps))
+        return min(update // self.unit - self.begin // self.unit, math.floor(self.steps))
+
+    def after(self, place: Updates) -> Updates:
+        """Return how many steps a place is after that of the begin."""
+        return whole(Fraction(place) / self.unit - self.begin // self.unit)
 
 
 class Arguments:
@@ -106,7 +109,7 @@ class Arguments:
                     f"{self.key}.{name}[{i}]={value!r}: it counts from the run's begin, and the part goes from "
                     f"update {math.ceil(self.span.begin)} to {math.ceil(self.span.end)}. Place it inside."
                 )
-            found.append(whole(Fraction(place - self.span.begin) / self.span.unit))
+            found.append(self.span.after(place))
         return found
 
     def amount(self, end: str, default: float) -> Amount:

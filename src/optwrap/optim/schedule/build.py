@@ -21,7 +21,7 @@ from optwrap.optim.schedule.factories import (
     scheduler_factory,
 )
 from optwrap.optim.schedule.lengths import Clock
-from optwrap.optim.schedule.parts import is_in_parts, read_parts
+from optwrap.optim.schedule.parts import check_no_parts, is_in_parts, read_parts
 from optwrap.optim.schedule.schedule import Schedule, ScheduleDict
 from optwrap.optim.window.counts import calls_in
 from optwrap.optim.wrapper import OptimWrapper
@@ -110,6 +110,7 @@ def _factory(item: Any, key: str, clock: Clock, metrics: Metrics) -> tuple[Facto
     """Return what makes a hyperparameter's scheduler, and the metric that it follows."""
     if not is_in_parts(item):
         cfg = plain(item, key)
+        check_no_parts(cfg, key)
         followed = _metric(cfg, key, metrics)
         return scheduler_factory(cfg, key, clock.updates), followed
     parts = read_parts(item, key, clock)

@@ -83,8 +83,6 @@ class InParts:
         if not self._walks:
             return _moved(self._moves(self._position), own, own, base)
         at, value = self._walked.get((own, base), (-1, own))
-        if at > self._position:
-            at, value = -1, own
         for update in range(at + 1, self._position + 1):
             value = _moved(self._moves(update), value, own, base)
         self._walked[own, base] = (self._position, value)

@@ -51,6 +51,17 @@ def is_in_parts(item: Any) -> bool:
     return isinstance(item, list) or (isinstance(item, Mapping) and "_target_" not in item)
 
 
+def check_no_parts(item: Mapping[str, Any], key: str) -> None:
+    """Raise ConfigError where parts were merged into an option that has a `_target_`."""
+    mappings = {name: each for name, each in item.items() if isinstance(each, Mapping)}
+    parts = [name for name, each in mappings.items() if not {name, *each}.isdisjoint(_SHAPES)]
+    if parts:
+        raise ConfigError(
+            f"{key}: it has parts ({', '.join(parts)}) beside _target_={item['_target_']} of what was "
+            "chosen before. Choose schedule=constant, and add the parts to it."
+        )
+
+
 def read_parts(item: Any, key: str, clock: Clock) -> Parts:
     """Read a list of parts, a mapping of names to parts, or one part.
 
@@ -66,8 +77,8 @@ def read_parts(item: Any, key: str, clock: Clock) -> Parts:
     for each in read:
         if each.shape == PLATEAU:
             _check_plateau(each, each is read[-1])
-    spans = zip(read, _spans(read, clock), strict=True)
-    parts = tuple(Part(each.key, span, _shape(each, span, clock)) for each, span in spans if span.end > span.begin)
+    placed = [(each, span) for each, span in zip(read, _spans(read, clock), strict=True) if _acts(each, span)]
+    parts = tuple(Part(each.key, span, _shape(each, span, clock)) for each, span in placed)
     _check_gaps(parts)
     last = read[-1]
     return Parts(parts, clock, dict(last.arguments) if last.shape == PLATEAU else None)
@@ -112,6 +123,11 @@ def _named(item: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, item
     else:
         yield from ((f"{key}.{name}", part) for name, part in item.items())
+
+
+def _acts(read: _Read, span: Span) -> bool:
+    """Whether a part has updates; a plateau counts without, as in a run that is cut short."""
+    return span.end > span.begin or read.shape == PLATEAU
 
 
 def _shape(read: _Read, span: Span, clock: Clock) -> Shape | None:

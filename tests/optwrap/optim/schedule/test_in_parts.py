@@ -36,12 +36,12 @@ def train(optim_wrapper, schedule, updates, accuracies=()):
 
 
 def by_hand(own, floor):
-    """A rise over 8 updates and a cosine over 4 epochs of 4, begun after the first: each moves what is there."""
+    """A rise over 16 updates and a cosine over 4 epochs of 4, begun after the first: each moves what is there."""
     value, seen = own * 0.2, [own * 0.2]
     fall = [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(5)]
     for update in range(1, N):
-        if update <= 8:
-            value *= (0.2 + 0.1 * update) / (0.1 + 0.1 * update)
+        if update <= 16:
+            value *= (0.2 + 0.05 * update) / (0.15 + 0.05 * update)
         epoch = update // 4 - 1
         if update % 4 == 0 and epoch > 0:
             value = floor + (value - floor) * fall[epoch] / fall[epoch - 1]
@@ -51,7 +51,7 @@ def by_hand(own, floor):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_floor_beside_another_part_is_gone_to_from_update_to_update(order):
-    rise = {"linear": {"start_factor": 0.2}, "from": 0, "until": 8}
+    rise = {"linear": {"start_factor": 0.2}, "from": 0, "until": 16}
     fall = {"cosine": {"min_value": 0.01}, "from": 1, "until": "5 epochs", "per": "epoch"}
     optim_wrapper = wrapper()
     schedule = build(optim_wrapper, {"lr": [rise, fall][::order]})
@@ -60,8 +60,15 @@ def test_a_floor_beside_another_part_is_gone_to_from_update_to_update(order):
         assert [lrs[group] for lrs, _ in seen] == pytest.approx(by_hand(own, 0.01), rel=1e-12)
 
 
-def test_a_floor_beside_another_part_may_be_left_again():
-    cfg = [{"cosine": {"length": 4, "min_value": 0.05}}, {"constant": {}, "from": 0}]
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"cosine": {"length": 4, "min_value": 0.05}},
+        {"cosine_restarts": {"periods": [4, 9, 7], "weights": [1, 0.5, 0.75], "min_value": 0.01}},
+    ],
+)
+def test_a_floor_beside_another_part_may_be_left_again(shape):
+    cfg = [shape, {"constant": {}, "from": 0}]
     optim_wrapper = wrapper()
     alone = wrapper()
     seen = train(optim_wrapper, build(optim_wrapper, {"lr": cfg}), N)

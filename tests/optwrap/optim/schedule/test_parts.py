@@ -41,6 +41,11 @@ def curve(cfg, updates=UPDATES, counts=1, name="lr", per_epoch=PER_EPOCH):
         [{**HALF, "until": "2 epochs"}],
         [{**HALF, "until": 2, "per": "epoch"}],
         [{"constant": {"factor": 3}, "until": 0}, {**HALF, "until": 8}],
+        [
+            {**HALF, "until": 8},
+            {"linear": {"start_factor": 1}, "from": 0, "until": 2},
+            {"constant": {}, "from": 6},
+        ],
         [HALF, {"step": {"step_size": 8, "gamma": 2}, "from": 0, "until": 9}],
     ],
 )
@@ -71,6 +76,13 @@ def test_per_epoch_the_value_changes_once_in_each_and_numbers_count_them():
         {"multi_step": {"milestones": [4]}, "per": "epoch"},
     ]
     assert curve(cfg) == pytest.approx([0.25] * 4 + [0.5] * 4 + [0.75] * 4 + [1.0] * 4 + [0.1] * 4)
+
+
+def test_per_epoch_a_part_that_begins_inside_an_epoch_steps_with_the_next_one():
+    cfg = [{"constant": {}, "until": 6}, {"linear": {"start_factor": 1, "end_factor": 0.5}, "per": "epoch"}]
+    falls = [factor for factor in (0.875, 0.75, 0.625) for _ in range(4)]
+    assert curve(cfg) == pytest.approx([1.0] * 8 + falls)
+    assert curve([cfg[0], {"multi_step": {"milestones": [3]}, "per": "epoch"}]) == [1.0] * 12 + [0.1] * 8
 
 
 def test_an_epoch_of_updates_goes_by_accumulation_and_begins_with_an_update():
@@ -140,6 +152,10 @@ RISE = {"linear": {}, "until": 4}
         ([{"linear": {}, "endpoint": 3}], r"schedule.lr\[0\].endpoint=3: it is true"),
         ([{"plateau": {}}, {"constant": {}}], r"schedule.lr\[0\]: a plateau .* Make it the last part"),
         ([RISE, {"plateau": {}, "until": 9}], r"schedule.lr\[1\].until: a plateau goes on to the end"),
+        (
+            {"_target_": "optwrap.optim.warmup_cosine", "up": RISE},
+            r"schedule.lr: it has parts \(up\) beside _target_=optwrap.optim.warmup_cosine.*schedule=constant",
+        ),
         ([RISE, {"plateau": {"patiense": 1}}], r"schedule.lr\[1\].plateau.patiense: .*'patience'"),
     ],
 )
@@ -148,13 +164,16 @@ def test_a_wrong_part_is_an_error_that_names_the_key_and_the_remedy(cfg, said):
         curve(cfg)
 
 
-def test_parts_may_lie_beyond_the_end_of_a_run_that_is_cut_short():
+LATER = [{"multi_step": {"milestones": ["90 epochs"]}, "per": "epoch"}, {"plateau": {"patience": 0}}]
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_parts_may_lie_beyond_the_end_of_a_run_that_is_cut_short(later):
     optim_wrapper = wrapper()
-    cfg = [
-        {"linear": {"start_factor": 0.5}, "until": 500},
-        {"multi_step": {"milestones": ["90 epochs"]}, "per": "epoch"},
-    ]
-    build_schedule(optim_wrapper, {"lr": cfg}, 2, per_epoch=2, cut_short=True)
+    cfg = {"lr": [{"linear": {"start_factor": 0.5}, "until": 500}, later]}
+    schedule = build_schedule(optim_wrapper, cfg, 2, per_epoch=2, cut_short=True)
+    for metric in (1.0, 2.0):  # which no plateau is there to see
+        schedule.step_on_metric(metric)
     assert optim_wrapper.get_lr()["lr"] == [0.5]
 
 
