@@ -7,15 +7,13 @@ them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, 
 import logging
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from types import FrameType
 from typing import Any, Self
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from optwrap.errors import ConfigError
@@ -24,6 +22,7 @@ from optwrap.plan.order import BatchIndex, EvaluationOrder, Order, StreamOrder, 
 from optwrap.plan.ranks import Ranks
 from optwrap.program.interruption import is_open
 from optwrap.run.data.batches import Collate, SeededBatches, collate_of, delivered
+from optwrap.run.data.delivery import leave_signals_to_the_run, placed, to_device
 from optwrap.run.data.splits import EVALUATED, Splits, find_splits, is_stream, length_of
 from optwrap.run.data.streams import EvaluationStream, TrainingStream
 from optwrap.run.debugging import fewer_samples
@@ -140,7 +139,11 @@ def load_data(cfg: DictConfig, process: Process) -> Loaders:
             "max_updates=null: data.train is a stream that does not say its length, so epochs have no end. Give "
             "max_updates=..., or the stream a __len__."
         )
-    return make_loaders(data, cfg.batch_size, cfg.num_workers, cfg.seed, process, memory_format(cfg))
+    data, there = placed(data, cfg.data_on_device, process.device)
+    if there and cfg.num_workers:
+        logger.info("num_workers=%d: samples that lie on the device are read by none.", cfg.num_workers)
+    workers = 0 if there else cfg.num_workers
+    return make_loaders(data, cfg.batch_size, workers, cfg.seed, process, memory_format(cfg), pinned=not there)
 
 
 def make_loaders(
@@ -150,10 +153,12 @@ def make_loaders(
     seed: int,
     process: Process,
     memory_format: torch.memory_format = torch.preserve_format,
+    pinned: bool = True,
 ) -> Loaders:
     """Return loaders of the splits of `data` (`find_splits`); each of several ranks gets its part.
 
     `batch_size` counts the samples of a micro-batch over all ranks; `memory_format` is as of `to_device`.
+    `pinned`: batches come from the host's memory, and faster to CUDA from a pinned part of it.
 
     Raises:
         ConfigError: a number is out of range, not one training batch is full, or the ranks cannot share a batch;
@@ -176,8 +181,8 @@ def make_loaders(
     grace = _GRACE if is_open(signal.SIGTERM) else _SCHEDULERS_GRACE
     options = {
         "num_workers": num_workers,
-        "pin_memory": process.device.type == "cuda",
-        "worker_init_fn": partial(_leave_signals_to_the_run, grace),
+        "pin_memory": pinned and process.device.type == "cuda",
+        "worker_init_fn": partial(leave_signals_to_the_run, grace),
         # Its own, or starting an iterator would draw from the generator that the model uses.
         "generator": torch.Generator().manual_seed(seed),
     }
@@ -209,39 +214,3 @@ def _check_shares(batch_size: int, ranks: Ranks) -> None:
             f"batch_size={batch_size}: it counts the samples of all {ranks.size} ranks, which cannot share them "
             f"equally. The nearest that they can: {nearest}."
         )
-
-
-def to_device(batch: Any, device: torch.device, memory_format: torch.memory_format = torch.preserve_format) -> Any:
-    """Return `batch` on the device, its tensors of four dimensions in `memory_format`.
-
-    It is a tensor, or lists, tuples and mappings of them, or of what has a method `to(device)`; the rest stays.
-    """
-    if isinstance(batch, Tensor):
-        kept = memory_format if batch.ndim == 4 else torch.preserve_format
-        return batch.to(device, non_blocking=True, memory_format=kept)
-    if isinstance(batch, Mapping):
-        return {key: to_device(item, device, memory_format) for key, item in batch.items()}
-    if callable(getattr(batch, "to", None)):  # a PackedSequence, which is a tuple too, a graph
-        return batch.to(device)
-    if isinstance(batch, list | tuple):
-        items = [to_device(item, device, memory_format) for item in batch]
-        return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
-    return batch
-
-
-def _leave_signals_to_the_run(grace: int, worker: int) -> None:
-    """Keep a data worker alive where a signal goes to the whole group: the run ends it after its checkpoint.
-
-    A terminal sends Ctrl-C, and Slurm SIGTERM, to every process. A worker that dies of it would take the
-    micro-batch with it that the run still wants to finish.
-    """
-    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGTERM, partial(_end_within, grace))
-
-
-def _end_within(grace: int, signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, grace)

@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from optwrap.errors import ConfigError
 from optwrap.plan.ranks import Ranks
-from optwrap.run.loaders import make_loaders, to_device
+from optwrap.run.data.delivery import to_device
+from optwrap.run.loaders import make_loaders
 from optwrap.run.setup import Process
 
 CPU = torch.device("cpu")

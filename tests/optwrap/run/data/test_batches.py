@@ -4,7 +4,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.data import Subset
 
 from optwrap.errors import ConfigError
-from optwrap.run.loaders import make_loaders, to_device
+from optwrap.run.data.delivery import to_device
+from optwrap.run.loaders import make_loaders
 from optwrap.run.setup import Process
 from tests.optwrap.run.data.own import PaddedWords, Words, padded, words
 from tests.optwrap.run.data.runs import on, result
