@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +84,6 @@ def assert_equal() -> Callable[[Any, Any], None]:
     return check
 
 
-@cache
-def _drawn_once() -> Callable[..., Any]:
-    from optwrap import vision
-
-    return cache(vision.fake)
-
-
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """Run `python train.py *overrides` in this process; return its run folder. The curves are an empty file."""
@@ -99,12 +91,9 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    from optwrap import vision
-
     # Drawing takes a third of a short run; the recorder's tests draw.
     monkeypatch.setattr("optwrap.record.folder_writer.plot_curves", lambda metrics, path: path.touch())
 
-    monkeypatch.setattr(vision, "fake", _drawn_once())  # image by image, which takes longer than a short run
     # Hydra composes the whole config to learn of `hydra.mode`, and then again: a third of such a run too.
     monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *args, **kwargs: RunMode.RUN)
 

@@ -15,7 +15,7 @@ from tests.optwrap.benchmarks.tables import Table
 from tests.optwrap.benchmarks.timing import Spread, Timer
 
 ROOT = Path(__file__).parents[4]
-ROUNDS = 5
+ROUNDS = 4
 HERE = "tests.optwrap.benchmarks.jobs"
 PEERS = {"by hand": None, "Lightning": "lightning", "Accelerate": "accelerate", "MMEngine": "mmengine"}
 """Program -> the package that it needs."""
