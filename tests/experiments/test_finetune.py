@@ -15,6 +15,7 @@ def test_the_descriptions_of_packages_are_prose(tmp_path):
     assert "Metadata-Version" in data.vocabulary.decode(data.rows["train"].tokens[:200].tolist())
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_weights_and_the_vocabulary_of_the_run(train, tmp_path):
     pytest.importorskip("tokenizers")
     cache = f"data.cache={tmp_path}"

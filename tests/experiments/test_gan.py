@@ -216,6 +216,7 @@ def test_the_discriminator_is_clipped_and_both_compute_in_mixed_precision(train)
     assert {cfg[name]._target_ for name in ("generator", "discriminator")} == {"optwrap.optim.AmpOptimWrapper"}
 
 
+@pytest.mark.slow
 def test_evaluate_repeats_the_score_of_the_run(train):
     folder = train(QUICK, "max_updates=4", "device=cpu")
     result = json.loads((folder / "result.json").read_text())

@@ -34,6 +34,7 @@ def test_both_optimizers_make_the_same_number_of_updates_on_the_same_model(train
     assert rules(hybrid).keys() == rules(adamw).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optim_wrapper", ["hybrid_muon", "adamw"])
 def test_it_learns(train, optim_wrapper):
     folder = train(QUICK, f"optim_wrapper={optim_wrapper}", "max_updates=40", "eval_every=40")

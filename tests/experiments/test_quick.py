@@ -25,7 +25,7 @@ def test_every_experiment_has_a_quick_setting():
 
 
 # Each of them has a neighbour that is nearly the same.
-LONG = {"efficientnet_lite", "finetune", "gpt_muon", "weighted_tokens"}
+LONG = {"efficientnet_lite", "finetune", "gpt_muon", "mnist_strategies", "strategies", "weighted_tokens"}
 
 
 @pytest.mark.parametrize(

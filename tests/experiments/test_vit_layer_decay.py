@@ -47,6 +47,7 @@ def test_lr_falls_by_the_factor_a_block_from_the_head_down(train):
     assert lrs["patch_embedding.weight"] == lrs["position_embedding"] == pytest.approx(3e-3 * 0.5**3)
 
 
+@pytest.mark.slow
 def test_decay_factor_1_is_the_uniform_lr_it_is_compared_with(train):
     uniform = fine_tune(train, "optim_wrapper=adamw", "optim_wrapper.optimizer.lr=3e-3")
     factor_1 = fine_tune(train, "optim_wrapper.paramwise_cfg.decay_factor=1")

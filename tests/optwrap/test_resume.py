@@ -152,6 +152,7 @@ def test_a_signal_inside_a_window_saves_it_and_says_how_to_go_on(
     assert status(folder)["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_run_that_saves_at_each_update_too(train, at, tmp_path):
     folder = tmp_path / "interrupted"
     at(3, sends(signal.SIGTERM))
@@ -240,6 +241,7 @@ def test_a_run_ended_inside_a_window_with_nan_goes_on_with_the_buffers_from_befo
     assert all(torch.isfinite(each).all() for each in weights.values())
 
 
+@pytest.mark.slow
 def test_auto_starts_anew_where_there_is_no_checkpoint(train, at, uninterrupted, tmp_path):
     whole = uninterrupted(*QUICK)
     folder = tmp_path / "died"
@@ -268,6 +270,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(
     assert differences(whole, folder) == []
 
 
+@pytest.mark.slow
 def test_where_every_checkpoint_is_damaged_nothing_is_started_anew(train, capsys):
     folder = train(*QUICK)
     for path in (folder / "checkpoints").glob("update_*"):
@@ -356,6 +359,7 @@ def test_a_changed_plan_goes_on_and_says_what_changed(changes, said, train, at, 
     assert rows(folder)[-1]["epoch"] == "3"
 
 
+@pytest.mark.slow
 def test_another_model_is_an_error_that_lists_what_does_not_fit_and_changes_no_file(train, capsys):
     folder = train(*QUICK)
     before = files(folder)
@@ -405,6 +409,7 @@ def test_a_foreign_folder_whose_overrides_together_name_code_is_refused_before_t
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_the_last_k_and_the_best_are_kept(train):
     folder = train(*QUICK, "checkpoint.keep=3", "eval_every=5", "objective=val/loss")
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())

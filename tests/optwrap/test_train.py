@@ -251,12 +251,14 @@ def test_a_dev_run_passes_two_batches_through_everything(train):
     assert (folder / "checkpoints" / "update_000001.pt").exists()
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart(train):
     folder = train("debug.overfit_batches=1", "data.augment=false", "epochs=25", "eval_every=25", "device=cpu")
     assert result(folder)["test/accuracy"] == 1
     assert result(folder)["updates"] == 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switches", [[], ["checkpoint.sharded=true", "checkpoint.asynchronous=true"]])
 def test_a_run_rolls_back_and_goes_on_with_other_data(switches, train, monkeypatch):
     from optwrap.vision import ClassificationTask
@@ -278,6 +280,7 @@ def test_a_run_rolls_back_and_goes_on_with_other_data(switches, train, monkeypat
     assert all(torch.isfinite(each).all() for each in weights.values())
 
 
+@pytest.mark.slow
 def test_evaluate_takes_the_best_where_asked(train, capsys):
     import evaluate
 

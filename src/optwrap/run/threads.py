@@ -2,6 +2,8 @@
 
 import logging
 import os
+import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,8 +12,10 @@ from optwrap.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_SMALL = 1_000_000  # parameters below which threads wait for each other longer than they compute
+_SMALL = 100_000  # parameters below which threads wait for each other longer than they compute
 _OPENMP = "OMP_NUM_THREADS"
+_LOOK = 0.1
+"""Seconds for which the machine is looked at."""
 
 
 def set_threads(wanted: int | None, model: nn.Module, device: torch.device) -> None:
@@ -46,9 +50,28 @@ def _suitable(model: nn.Module, device: torch.device) -> tuple[int, str]:
     size = sum(param.numel() for param in model.parameters())
     if size < _SMALL:
         return 1, f"a model of {size:,} parameters gains nothing by more"
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    cores = os.cpu_count() or 1
-    return max(1, min(there, cores - int(load))), f"{cores} cores at a load of {load:.1f}"
+    cores, busy = os.cpu_count() or 1, busy_cores()
+    return max(1, min(there, cores - round(busy))), f"{cores} cores, of which others use {busy:.1f}"
+
+
+def busy_cores(statistics: Path = Path("/proc/stat")) -> float:
+    """Return how many cores other processes use at the moment; 0 where the system does not say.
+
+    The load of the last minute is not asked: it holds the job that has just ended, so that of two jobs one after
+    the other the second would compute with fewer threads.
+    """
+    if not statistics.exists():
+        return 0.0
+    before, own, began = _busy_seconds(statistics), time.process_time(), time.perf_counter()
+    time.sleep(_LOOK)
+    own, passed = time.process_time() - own, time.perf_counter() - began
+    return max(0.0, (_busy_seconds(statistics) - before - own) / passed)
+
+
+def _busy_seconds(statistics: Path) -> float:
+    """Return the seconds that all cores were busy since the system began, in any kind of work."""
+    user, nice, system, _, _, interrupt, soft, stolen, *_ = map(int, statistics.read_text().split()[1:11])
+    return (user + nice + system + interrupt + soft + stolen) / os.sysconf("SC_CLK_TCK")
 
 
 def _say(number: int, why: str) -> None:

@@ -151,12 +151,14 @@ def test_code_beside_an_experiment_imports_from_any_folder(
     assert ("built a task that says yes we can 1 " in done.stdout) is (arguments[0] == "-m")
 
 
+@pytest.mark.slow
 def test_experiments_can_be_swept(run: Callable) -> None:
     code, out, err = run("-m", "experiment=plain,quick/plain")
     assert (code, err) == (0, "")
     assert [line for line in out.splitlines() if line.startswith("built")] == ["built  7 5 2", "built  7 1 2"]
 
 
+@pytest.mark.slow
 def test_choices_for_wrappers_inside_a_wrapper_can_be_swept(run: Callable) -> None:
     code, out, err = run("-m", "experiment=gan", "optim_wrapper/generator=[sgd],[sgd,amp]", "seed=3")
     assert (code, err) == (0, "")

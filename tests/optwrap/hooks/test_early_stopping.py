@@ -108,6 +108,7 @@ def test_a_stopped_run_is_the_beginning_of_the_whole_one_and_ends_as_that_would(
     assert (folder / "checkpoints" / f"update_{updates:06}.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_finished_until_its_patience_is_longer(train, once, capsys, tmp_path):
     folder = shutil.copytree(once(*RUN), tmp_path / "stopped")
     before = (folder / "metrics.csv").read_text()

@@ -111,6 +111,7 @@ def test_a_run_can_be_stopped_before_its_first_update_and_go_on_without_the_hook
     assert rows(folder) == rows(whole)
 
 
+@pytest.mark.slow
 def test_a_hook_that_is_new_or_gone_at_a_resume_is_named(train, capsys, tmp_path):
     folder = tmp_path / "run"
     train(*QUICK, "max_updates=2", "eval_every=2", COUNTING, f"hydra.run.dir={folder}")

@@ -206,7 +206,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "expected"), one_in(3, WRONG, [arguments for arguments, _ in WRONG]))
+@pytest.mark.parametrize(("arguments", "expected"), one_in(6, WRONG, [arguments for arguments, _ in WRONG]))
 def test_wrong_command_line_gives_one_message_without_a_traceback(
     run: Run, arguments: str, expected: list[str]
 ) -> None:

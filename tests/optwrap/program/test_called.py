@@ -43,6 +43,7 @@ def test_a_composed_config_runs_in_a_folder_as_any_run(composed, tmp_path):
     assert not HydraConfig.initialized()
 
 
+@pytest.mark.slow
 def test_a_config_that_knows_its_overrides_saves_them_and_goes_on(composed, tmp_path):
     import train
 

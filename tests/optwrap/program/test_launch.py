@@ -34,6 +34,7 @@ def test_a_sweep_runs_each_job_on_several_processes(tmp_path):
         assert "ddp over 2 ranks of 32 samples each" in log.read_text()
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_one_message(tmp_path):
     done = program(*QUICK, "batch_size=63", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 1

@@ -28,6 +28,7 @@ def test_loss_every_metric_and_lr_have_a_panel_each(tmp_path):
     assert _panels(_plot(tmp_path, FULL)) == 4
 
 
+@pytest.mark.slow
 def test_many_panels_are_wrapped_into_lines(tmp_path):
     names = ",".join(f"metric{i}" for i in range(7))
     image = _plot(tmp_path, f"split,update,{names}\ntrain,1,{'1,' * 6}1\n")

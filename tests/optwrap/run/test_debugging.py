@@ -52,6 +52,7 @@ def test_a_profile_is_a_chrome_trace_of_the_steps_asked_for(tmp_path):
     assert names.count("aten::linear") == 3
 
 
+@pytest.mark.slow
 def test_a_profile_prints_no_more_than_where_it_is_and_the_last_lines_name_it(tmp_path):
     folder = tmp_path / "run"
     command = [python(), "train.py", "epochs=1", "debug.profile=2", "device=cpu", f"hydra.run.dir={folder}"]

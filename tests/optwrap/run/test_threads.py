@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from optwrap.errors import ConfigError
-from optwrap.run.threads import keep_threads, set_threads
+from optwrap.run import threads
+from optwrap.run.threads import busy_cores, keep_threads, set_threads
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SMALL, LARGE = nn.Linear(10, 10, device="meta"), nn.Linear(1000, 1000, device="meta")
@@ -23,7 +24,7 @@ def machine(monkeypatch):
         if openmp is not None:
             monkeypatch.setenv("OMP_NUM_THREADS", str(openmp))
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
-        monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+        monkeypatch.setattr(threads, "busy_cores", lambda: load)
         torch.set_num_threads(openmp or 8)
 
     before = torch.get_num_threads()
@@ -38,6 +39,7 @@ CASES = types.MappingProxyType(
         "a small model": ((None, SMALL, CPU), (0.0, None), 1),
         "a large model": ((None, LARGE, CPU), (0.4, None), 8),
         "a busy machine": ((None, LARGE, CPU), (5.2, None), 3),
+        "another that ends": ((None, LARGE, CPU), (0.6, None), 7),
         "an overloaded machine": ((None, LARGE, CPU), (30.0, None), 1),
         "OpenMP's": ((None, SMALL, CPU), (30.0, 5), 5),
         "another device": ((None, SMALL, CUDA), (30.0, None), 8),
@@ -55,6 +57,23 @@ def test_threads_suit_the_model_and_the_machine_unless_they_are_chosen(name, mac
     assert caplog.messages[-1].startswith(f"{number} thread")
 
 
+def test_the_time_of_other_processes_counts_and_that_of_this_one_does_not(tmp_path, monkeypatch):
+    """Of two cores a second long: 1.5 busy seconds, 0.5 of them this process's own."""
+    statistics, now, own = tmp_path / "stat", [100.0], [7.0]
+
+    def pass_a_second(seconds):
+        now[0], own[0] = 101.0, 7.5
+        statistics.write_text("cpu  1120 10 520 9900 5 10 5 5 0 0\ncpu0 ...\n")
+
+    monkeypatch.setattr(os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(threads.time, "process_time", lambda: own[0])
+    monkeypatch.setattr(threads.time, "sleep", pass_a_second)
+    statistics.write_text("cpu  1000 10 500 9850 5 5 0 0 0 0\ncpu0 ...\n")
+    assert busy_cores(statistics) == pytest.approx((120 + 20 + 5 + 5 + 5) / 100 - 0.5)
+    assert busy_cores(tmp_path / "none") == 0
+
+
 def test_less_than_one_thread_is_refused():
     with pytest.raises(ConfigError, match="threads=0: it must be 1 or more"):
         set_threads(0, SMALL, CPU)
@@ -70,6 +89,7 @@ def test_a_run_goes_on_with_its_threads_where_nobody_chose_others(wanted, openmp
     assert torch.get_num_threads() == number
 
 
+@pytest.mark.slow
 def test_a_checkpoint_knows_its_threads_and_a_change_is_said(train, monkeypatch):
     short = ("max_updates=2", "device=cpu", "schedule=constant")
     run = train(*short)

@@ -39,6 +39,7 @@ def test_keys_that_change_no_result_make_no_other_job(program):
     assert sorted(program.ran) == ["0 20", "1 20"]
 
 
+@pytest.mark.slow
 def test_an_objective_left_to_the_task_is_recorded_as_the_result_names_it(program):
     assert "best val/accuracy 3" in program.sweep("seed=0", "epochs=2,3", "objective=null").out
     records = [json.loads(path.read_text()) for path in program.out.rglob("record.json")]
@@ -93,12 +94,14 @@ def test_a_sweep_with_a_job_that_raises_exits_with_1_and_its_report(program):
     assert "1 of 2" in (program.out / "report/table.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweep_needs_nothing_that_hydra_warns_it_will_take_away(program, monkeypatch):
     monkeypatch.setenv("HYDRA_DEPRECATION_WARNINGS_AS_ERRORS", "1")
     assert program.sweep("seed=0,1").code == 0
     assert program.statuses() == {"0 20": "finished", "1 20": "finished"}
 
 
+@pytest.mark.slow
 def test_a_callback_may_lie_in_any_package_but_those_that_hydra_refuses(program, monkeypatch):
     (program.folder / "own_callbacks.py").write_text(
         "from pathlib import Path\nfrom hydra.experimental.callback import Callback\n\n"
@@ -112,6 +115,7 @@ def test_a_callback_may_lie_in_any_package_but_those_that_hydra_refuses(program,
     assert (program.folder / "called").is_file()
 
 
+@pytest.mark.slow
 def test_a_job_that_exits_has_failed_and_ends_no_sweep(program):
     program.fault(0, "exit")
     ended = program.sweep("seed=0,1")
@@ -138,6 +142,7 @@ def test_jobs_that_all_diverge_have_a_report(program):
     assert "nan (2 of 2)" in (program.out / "report/table.md").read_text()
 
 
+@pytest.mark.slow
 def test_of_a_trial_whose_objective_is_nan_a_search_is_told_that_it_failed(program, monkeypatch):
     (program.folder / "told.py").write_text(
         "from hydra.experimental.callback import Callback\n"
@@ -172,6 +177,7 @@ def test_full_errors_keep_the_records_and_run_no_finished_job_again(program, mon
     assert "job.py" in ended.out
 
 
+@pytest.mark.slow
 def test_every_batch_of_a_sweep_runs_though_a_job_of_the_first_raises(program):
     program.fault(0, "raise")
     assert program.sweep("seed=0,1,2", "hydra.sweeper.max_batch_size=1").code == 1
@@ -219,6 +225,7 @@ def test_a_job_that_another_process_runs_is_an_error_that_says_so(program):
     assert program.ran == ["0 20", "1 20"]
 
 
+@pytest.mark.slow
 def test_a_search_in_which_every_job_fails_ends_as_a_sweep_does(program):
     pytest.importorskip("optuna")
     program.fault(1, "raise")
@@ -276,6 +283,7 @@ def stale(program, **changed):
         (record.parent / "provenance.json").write_text(json.dumps({"starts": [start]}))
 
 
+@pytest.mark.slow
 def test_finished_jobs_of_other_code_are_named_rerun_or_an_error_as_told(program):
     program.sweep("seed=0,1")
     stale(program, **{"pyproject.toml": "0123"})
@@ -293,6 +301,7 @@ def test_finished_jobs_of_other_code_are_named_rerun_or_an_error_as_told(program
     assert len(list(program.out.glob("*/earlier/1/result.json"))) == 2
 
 
+@pytest.mark.slow
 def test_the_row_of_the_config_s_own_values_is_the_baseline(program):
     program.sweep("epochs=19,20", "seed=0,1", "batch_size=32")  # epochs: 20 in the config
     with (program.out / "report/table.csv").open() as file:

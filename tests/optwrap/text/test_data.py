@@ -75,6 +75,7 @@ def test_files_are_cut_into_documents_where_told(folder):
     assert len(cut) > 2 * len(whole)
 
 
+@pytest.mark.slow
 def test_python_s_own_sources_are_a_corpus(tmp_path):
     data = stdlib(cache=str(tmp_path), length=64)
     assert data.fingerprint.startswith("Python 3.")

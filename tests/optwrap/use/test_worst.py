@@ -1,5 +1,6 @@
 """The picture of the worst samples."""
 
+import pytest
 import torch
 from PIL import Image
 
@@ -41,6 +42,7 @@ def test_what_is_no_image_is_not_drawn():
     assert seen(5, torch.rand(30), torch.rand(30, 5, 6, 6)).samples == []
 
 
+@pytest.mark.slow
 def test_the_picture_is_small_whatever_the_images(tmp_path):
     seen(16, torch.rand(30), torch.rand(30, 3, 128, 128)).draw(tmp_path / "worst.png")
     assert (tmp_path / "worst.png").stat().st_size < 450_000

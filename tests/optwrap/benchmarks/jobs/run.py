@@ -15,7 +15,7 @@ from tests.optwrap.benchmarks.tables import Table
 from tests.optwrap.benchmarks.timing import Spread, Timer
 
 ROOT = Path(__file__).parents[4]
-ROUNDS = 4
+ROUNDS = 3
 HERE = "tests.optwrap.benchmarks.jobs"
 PEERS = {"by hand": None, "Lightning": "lightning", "Accelerate": "accelerate", "MMEngine": "mmengine"}
 """Program -> the package that it needs."""
@@ -36,7 +36,13 @@ def run(timer: Timer) -> list[Table]:
     del timer  # each program runs as long as its job is
     data = os.environ.get("OPTWRAP_DATA", "data")
     works = [work for name, work in WORKS.items() if name != "mnist" or (ROOT / data / "MNIST").is_dir()]
-    return [_table(work, data) for work in works]
+    tables = []
+    for work in works:
+        tables.append(_table(work, data))
+        print(
+            f"\n{tables[-1].markdown()}", flush=True
+        )  # each as it is there: all of them take a quarter of an hour
+    return tables
 
 
 def _table(work: Work, data: str) -> Table:

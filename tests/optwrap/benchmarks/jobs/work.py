@@ -134,13 +134,7 @@ def stdlib(folder: str) -> tuple[TensorDataset, TensorDataset]:
     return TensorDataset(train[:, :-1], train[:, 1:]), TensorDataset(val[:, :-1], val[:, 1:])
 
 
-_GPT = (
-    "experiment=gpt_stdlib",
-    "data.tokenizer=bytes",
-    "data.vocab_size=257",
-    "task.samples=0",
-    "optim_wrapper=sgd",
-)
+_GPT = ("data=stdlib", "model=gpt", "task=language_model", "task.samples=0")
 WORKS = {
     work.name: work
     for work in (

@@ -67,6 +67,7 @@ def test_a_model_without_any_is_an_error_that_shows_its_children():
         find_blocks(model)
 
 
+@pytest.mark.slow
 def test_ten_thousand_blocks_are_numbered_in_linear_time():
     def block():  # Linear layers take their time to be built
         weights = [nn.Parameter(torch.empty(2, 2, device="meta")) for _ in range(2)]

@@ -4,7 +4,7 @@ import pytest
 
 from tests.optwrap.optim.parallel.harness import results_of
 
-# test_sharding.py trains two ranks among the quick tests.
+# test_sync.py has two ranks among the quick tests.
 pytestmark = pytest.mark.slow
 WORKER = Path(__file__).with_name("sharded_state_worker.py")
 

@@ -4,6 +4,8 @@ import pytest
 
 from tests.optwrap.optim.parallel.harness import results_of
 
+# test_sync.py has two ranks among the quick tests.
+pytestmark = pytest.mark.slow
 WORKER = Path(__file__).with_name("sharding_worker.py")
 
 

@@ -57,6 +57,7 @@ def test_the_same_command_with_more_trials_runs_the_new_ones_alone(program):
     assert len(program.ran) == 6
 
 
+@pytest.mark.slow
 def test_lists_of_seeds_repeat_each_trial_and_its_value_is_their_mean(program):
     assert program.sweep(*SEARCH, "seed=0,4", "hydra.sweeper.n_trials=4").code == 0
     # A job's metric is epochs + seed / 10.
@@ -81,6 +82,7 @@ def test_a_search_of_40_trials_killed_three_times_gives_those_of_an_uninterrupte
     assert len(program.ran) <= 40 + 3
 
 
+@pytest.mark.slow
 def test_a_trial_with_a_job_that_fails_has_failed_and_the_search_goes_on(program):
     program.fault(4, "raise")
     ended = program.sweep(*SEARCH, "seed=0,4", "hydra.sweeper.n_trials=2")
@@ -99,6 +101,7 @@ def test_a_metric_that_is_nan_is_a_failed_trial(program):
     assert [state for _, state, _ in trials(program)] == ["failed", "failed"]
 
 
+@pytest.mark.slow
 def test_several_objectives_are_read_from_the_results_and_each_has_its_direction(program):
     objectives = "hydra.sweeper.objectives={val/accuracy: max, test/loss: min}"
     assert program.sweep(*SEARCH, objectives, "hydra.sweeper.n_trials=3").code == 0
@@ -141,6 +144,7 @@ def test_a_wrong_setting_is_one_message(arguments, message, program):
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_search_with_other_settings_does_not_go_on_in_the_same_folder(program):
     program.sweep(*SEARCH, "hydra.sweeper.n_trials=2")
     before = content(program)
