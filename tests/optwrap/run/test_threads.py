@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_its_threads_where_nobody_chose_others(wanted, openmp
 @pytest.mark.slow
 def test_a_checkpoint_knows_its_threads_and_a_change_is_said(train, monkeypatch):
     short = ("max_updates=2", "device=cpu", "schedule=constant")
-    run = train(*short)
+    run = train(*short, "threads=1")
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
     assert saved["config"]["threads"] == torch.get_num_threads() == 1
     train(f"resume={run}", "max_updates=4", "threads=2")
