@@ -49,7 +49,8 @@ def by_names(constructor: str, cfg: dict[str, Any], backbone: Any, where: str) -
         part.leave(
             f"{where}.decay_type",
             kind,
-            f"of {backbone} this is an error there. optim_wrapper.paramwise_cfg.blocks=[...]",
+            f"of {backbone} with num_layers={layers} this is an error there. "
+            "optim_wrapper.paramwise_cfg.blocks=[...]",
         )
     if unread := sorted(cfg.keys() - {rate_name, "decay_type", "num_layers", "_scope_"}):
         part.notes.append(f"{where}: {', '.join(unread)} are not read by that constructor, and left out.")
@@ -67,5 +68,7 @@ def _blocks(backbone: str, kind: str, layers: int, vit: bool) -> list[Any]:
     down = [f"backbone.downsample_layers.{i}" for i in range(4)]
     if kind == "stage_wise":  # the head is as far away as if there were so many layers, and not four stages
         return [down, *([stage] for stage in stages), *([] for _ in range(layers - 4))]
+    if layers < 4:  # a layer each for the other stages, and one at least for the third
+        return []
     third = [[f"{stages[2]}.{i}" for i in range(first, first + 3)] for first in range(0, 3 * (layers - 3), 3)]
     return [[stages[0]], [down[1], stages[1]], [down[2], *third[0]], *third[1:], [down[3], stages[3]]]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+from optwrap.from_mmengine.layer_decay import by_names
 from optwrap.from_mmengine.wrapper import optim_wrapper_of
 from optwrap.optim import build_optim_wrapper
 
@@ -141,3 +142,11 @@ def test_a_backbone_that_is_an_error_there_is_said() -> None:
     part = optim_wrapper_of(cfg, {"backbone": {"type": "ResNet"}})
     assert "blocks" not in part.keys["paramwise_cfg"]
     assert "ResNet" in part.left[0]
+
+
+@pytest.mark.parametrize("layers", [-3, 0, 3])
+def test_a_number_of_layers_that_no_convnext_has_is_listed(layers):
+    cfg = {"decay_rate": 0.7, "decay_type": "layer_wise", "num_layers": layers}
+    part = by_names("LearningRateDecayOptimizerConstructor", cfg, "mmpretrain.ConvNeXt", "paramwise_cfg")
+    assert f"num_layers={layers}" in str(part)
+    assert "blocks" not in part.keys["paramwise_cfg"]
