@@ -43,8 +43,8 @@ def load():
     # Hydra composes the whole config to learn of `hydra.mode`, and then again: a third of a short run.
     hydra = sys.modules["hydra._internal.hydra"].Hydra
     own = hydra.get_mode
-    hydra.get_mode = lambda self, config_name, overrides: (
-        own(self, config_name, overrides) if says_mode(overrides) else None
+    hydra.get_mode = lambda self, config_name, overrides, **more: (
+        own(self, config_name, overrides, **more) if says_mode(overrides) else None
     )
     # Pictures stay empty files: drawing one takes a third of a short run, and tests of pictures draw their own.
     sys.modules["matplotlib.figure"].Figure.savefig = lambda self, path, **options: open(path, "wb").close()
