@@ -36,6 +36,7 @@ class AccumulationWindow:
         self.counts = MicroBatches(accumulative_counts)
         self._weighted = WeightedWindow(accumulative_counts)
         self._has_met = False  # batch norm
+        self._looked_at: int | None = None
         self._length = 1  # by which the gradients now held were divided
 
     @property
@@ -88,8 +89,10 @@ class AccumulationWindow:
 
     def meet(self, model: nn.Module) -> None:
         """Say once where the model has layers that see micro-batches alone, whatever is accumulated."""
-        named = any(isinstance(module, _BatchNorm) for module in model.modules())
-        if self.counts.accumulative_counts > 1 and named and not self._has_met:
+        if self.counts.accumulative_counts == 1 or self._has_met or self._looked_at == id(model):
+            return
+        self._looked_at = id(model)  # not in each micro-batch: a large model has thousands of modules
+        if any(isinstance(module, _BatchNorm) for module in model.modules()):
             self._has_met = True
             logger.info(
                 "accumulative_counts=%d: batch norm has the statistics of micro-batches, not those of an update.",
