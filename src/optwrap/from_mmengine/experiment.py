@@ -97,8 +97,9 @@ def _schedule(schedulers: Any, length: training.Length) -> Part:
         part.keys = {"schedule": schedule} if schedule else {}
         return part
     listed = [schedulers] if isinstance(schedulers, Mapping) else schedulers or []
-    given = training.in_updates([dict(each) for each in listed], length.accumulative_counts)
-    schedule, left = schedule_of(given, length.by_epoch, length.count) if given else ({}, [])
+    counts = length.accumulative_counts
+    micro_batches = length.count if length.by_epoch else length.count * counts
+    schedule, left = schedule_of(listed, length.by_epoch, micro_batches, counts) if listed else ({}, [])
     return Part(keys={"schedule": schedule} if schedule else {}, left=left)
 
 

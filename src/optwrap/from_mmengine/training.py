@@ -9,17 +9,6 @@ from optwrap.from_mmengine.part import Part, last_name
 
 _LOOPS = ("EpochBasedTrainLoop", "IterBasedTrainLoop", "")
 _AVERAGES = {"ExponentialMovingAverage": "ema", "StochasticWeightAverage": "swa"}
-_IN_ITERATIONS = (
-    "begin",
-    "end",
-    "T_max",
-    "milestones",
-    "step_size",
-    "total_steps",
-    "total_iters",
-    "restarts",
-    "periods",
-)
 
 
 @dataclass(frozen=True)
@@ -159,23 +148,3 @@ def _average(hook: dict[str, Any], part: Part, length: Length) -> None:
     part.keys["averaging"] = keys
     known = ("type", "ema_type", "momentum", "interval", "update_buffers", "gamma", "begin_iter", "begin_epoch")
     part.leave_rest(where, hook, (*known, "priority", "strict_load"))
-
-
-def in_updates(schedulers: list[dict[str, Any]], accumulative_counts: int) -> list[dict[str, Any]]:
-    """Return schedulers with what counts iterations counting updates; what counts epochs stays."""
-    if accumulative_counts == 1:
-        return schedulers
-    return [
-        each
-        if each.get("by_epoch", True)
-        else {name: _divided(name, value, accumulative_counts) for name, value in each.items()}
-        for each in schedulers
-    ]
-
-
-def _divided(name: str, value: Any, by: int) -> Any:
-    if name not in _IN_ITERATIONS:
-        return value
-    if isinstance(value, list):
-        return [math.ceil(each / by) for each in value]
-    return math.ceil(value / by) if isinstance(value, int | float) else value

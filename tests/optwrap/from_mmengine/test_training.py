@@ -1,10 +1,13 @@
 """Lengths, evaluations, batch size, scaled lr and averages."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from optwrap.from_mmengine import training
+from optwrap.from_mmengine.experiment import experiment_of
 from optwrap.from_mmengine.training import Length
 
 
@@ -100,10 +103,16 @@ def test_other_averages_are_said(hook: dict[str, Any]) -> None:
     assert line.startswith("custom_hooks")
 
 
-def test_what_counts_iterations_in_a_schedule_counts_updates() -> None:
+@pytest.mark.parametrize(("counts", "until"), [(1, 3000), (2, 1500)])
+def test_what_counts_iterations_in_a_schedule_counts_updates(counts: int, until: int) -> None:
     given = [
         {"type": "LinearLR", "by_epoch": False, "begin": 0, "end": 3000, "start_factor": 0.1},
         {"type": "MultiStepLR", "milestones": [8, 11], "end": 12},
     ]
-    assert training.in_updates(given, 1) == given
-    assert training.in_updates(given, 2) == [{**given[0], "end": 1500}, given[1]]
+    wrapper = {"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": counts}
+    config = {"optim_wrapper": wrapper, "train_cfg": {"max_epochs": 12}, "param_scheduler": given}
+    text, _, _ = experiment_of(config, Path("own.py"))
+    warmup, steps = yaml.safe_load(text)["schedule"]["lr"]
+    assert warmup == {"linear": {"start_factor": 0.1}, "endpoint": True, "until": until}
+    assert steps["multi_step"]["milestones"] == [8, 11]
+    assert steps["per"] == "epoch"
