@@ -363,6 +363,25 @@ def test_composing_completing_and_helping_import_no_torch(script: Path) -> None:
         assert done.returncode == 0, arguments
 
 
+@pytest.mark.slow
+def test_the_first_update_waits_for_no_library_that_it_has_no_use_for(tmp_path: Path) -> None:
+    code = (
+        "import sys, train\n"
+        "from optwrap.vision import ClassificationTask\n"
+        "step = ClassificationTask.train_step\n"
+        "def seen(*given):\n"
+        "    stats = step(*given)\n"
+        "    print('LOADED', *({'torchmetrics', 'matplotlib'} & sys.modules.keys()))\n"
+        "    return stats\n"
+        "ClassificationTask.train_step = seen\n"
+        f"sys.argv = ['train.py', 'max_updates=1', 'device=cpu', 'hydra.run.dir={tmp_path}/run']\n"
+        "train.main()\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert [line.split() for line in done.stdout.splitlines() if line.startswith("LOADED")] == [["LOADED"]]
+
+
 def test_an_interrupt_before_anything_is_written_says_so_and_leaves_no_folder(script: Path) -> None:
     command = [sys.executable, "-u", str(script), "device=sleep"]
     with subprocess.Popen(
