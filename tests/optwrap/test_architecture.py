@@ -48,7 +48,7 @@ instantiate
 pretrained_input  metrics
 argument_types  hydra_versions  import_paths  interpolations
 pictures
-lock  files  errors  __init__
+lock  files  links  errors  __init__
 """
 ROOMS = {room: floor for floor, line in enumerate(FLOORS.split("\n")) for room in line.split()}
 WITHOUT_TORCH = (

@@ -34,7 +34,8 @@ STRATEGIES = {
     "plateau": ["schedule=ReduceLROnPlateau", "schedule.lr.patience=0", "schedule.lr.threshold=1", "eval_every=2"],
     "hybrid": ["optim_wrapper=hybrid_muon", "model=small_vit"],
     "shards": ["optim_wrapper=[adamw,accum2]", "checkpoint.sharded=true"],
-    "background": ["checkpoint.sharded=true", "checkpoint.asynchronous=true"],
+    "background": ["checkpoint.asynchronous=true"],
+    "background shards": ["checkpoint.sharded=true", "checkpoint.asynchronous=true"],
 }
 
 
@@ -115,7 +116,7 @@ def files(folder):
     "strategy",
     [
         pytest.param(each, marks=pytest.mark.slow)
-        if each in ("plateau", "background", "hybrid", "shards", "scaled")
+        if each in ("plateau", "background shards", "hybrid", "shards", "scaled")
         else each
         for each in STRATEGIES
     ],
@@ -161,15 +162,16 @@ def test_a_signal_ends_a_run_that_saves_at_each_update_too(train, at, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("how", "files"), [("background", ["pt"]), ("background shards", ["pt", "shards"])])
 def test_what_is_written_in_the_background_is_there_when_a_signal_has_ended_the_run(
-    train, at, uninterrupted, tmp_path
+    how, files, train, at, uninterrupted, tmp_path
 ):
     whole = uninterrupted(*QUICK)
     again = at(7, sends(signal.SIGTERM))
     folder = tmp_path / "interrupted"
-    ends_with(143, train, *QUICK, *STRATEGIES["background"], f"hydra.run.dir={folder}")
+    ends_with(143, train, *QUICK, *STRATEGIES[how], f"hydra.run.dir={folder}")
     kept = {path.name for path in (folder / "checkpoints").iterdir()}
-    assert {"update_000007.pt", "update_000007.shards"} <= kept
+    assert {f"update_000007.{ending}" for ending in files} <= kept
     again()
     train(*QUICK, "resume=auto", f"hydra.run.dir={folder}")
     found = [each for each in differences(whole, folder) if ".config.checkpoint." not in each]

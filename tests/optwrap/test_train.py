@@ -259,8 +259,8 @@ def test_one_batch_can_be_learnt_by_heart(train):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("switches", [[], ["checkpoint.sharded=true", "checkpoint.asynchronous=true"]])
-def test_a_run_rolls_back_and_goes_on_with_other_data(switches, train, monkeypatch):
+@pytest.mark.parametrize("shards", [[], ["checkpoint.sharded=true"]])
+def test_a_run_rolls_back_and_goes_on_with_other_data(shards, train, monkeypatch):
     from optwrap.vision import ClassificationTask
 
     train_step, count = ClassificationTask.train_step, 0
@@ -273,7 +273,7 @@ def test_a_run_rolls_back_and_goes_on_with_other_data(switches, train, monkeypat
         return train_step(self, batch, optim_wrapper)
 
     monkeypatch.setattr(ClassificationTask, "train_step", step)
-    folder = train(*QUICK, "on_nonfinite=rollback", "log_every=1", *switches)
+    folder = train(*QUICK, "on_nonfinite=rollback", "log_every=1", "checkpoint.asynchronous=true", *shards)
     assert "update 4 (micro-batch 4): back to the last checkpoint" in (folder / "train.log").read_text()
     assert result(folder)["updates"] == 6
     weights = checkpoint.load(folder / "checkpoint.pt", torch.device("cpu"))["model"]

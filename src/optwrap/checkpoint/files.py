@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
-from optwrap.checkpoint.links import is_linked, link, remove, temporary_of
 from optwrap.checkpoint.shard_folders import SHARDS, drop_unnamed, folder_of
 from optwrap.checkpoint.shards import put_tensors
 from optwrap.errors import ConfigError
 from optwrap.files import disk_full, flush_folder
+from optwrap.links import is_linked, link, remove, temporary_of
 from optwrap.plan.ranks import ALONE, Ranks
 from optwrap.record.folder_writer import FILES
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from optwrap.checkpoint.links import remove
+from optwrap.links import remove
 
 SHARDS = "shards"
 """Where a checkpoint names the folder that its tensors are in, and what is where in it."""

@@ -16,21 +16,8 @@ from optwrap.checkpoint.files import Checkpoints, not_written, save
 from optwrap.checkpoint.shard_files import Writer
 from optwrap.checkpoint.shard_folders import SHARDS, free_folder, temporary
 from optwrap.checkpoint.shards import cause, planner, take_tensors
-from optwrap.errors import ConfigError
 from optwrap.files import disk_full, flush_folder
 from optwrap.plan.ranks import Ranks
-
-
-def check_sharding(cfg: Any) -> None:
-    """Check the switches of a CheckpointConfig.
-
-    Raises:
-        ConfigError: `asynchronous` without `sharded`.
-    """
-    if cfg.asynchronous and not cfg.sharded:
-        raise ConfigError(
-            "checkpoint.asynchronous=true: only shards are written in the background. Add checkpoint.sharded=true."
-        )
 
 
 @dataclass
@@ -51,7 +38,7 @@ class ShardSaver:
     the host's memory and written by a thread; the commit then is made by the first `poll` after that, or `wait`.
     """
 
-    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool) -> None:
+    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool | None) -> None:
         self._checkpoints, self._ranks, self._asynchronous = checkpoints, ranks, asynchronous
         # A group of its own: the thread's messages must not come between those of the training.
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None

@@ -29,8 +29,8 @@ class CheckpointConfig:
     """How many of the last checkpoints stay, besides the best."""
     sharded: bool = False
     """Each rank writes its part of the tensors into a folder beside the file: nothing is gathered."""
-    asynchronous: bool = False
-    """Write shards in the background, from a copy in the host's memory; with `sharded`."""
+    asynchronous: bool | None = None
+    """Write in the background, from a copy in the host's memory; null: what is one file of 16 MiB or more."""
     best: Better | None = None
     """Which way `objective` is better, min or max; null: what the metric says, and min for a loss."""
 

@@ -13,7 +13,6 @@ from torch import nn
 from optwrap.checkpoint.files import Checkpoints
 from optwrap.checkpoint.model_state import sharded_params
 from optwrap.checkpoint.resume import Saved, find_saved, finished_value, plain_config, restore, start_of
-from optwrap.checkpoint.shard_saver import check_sharding
 from optwrap.checkpoint.state import RunParts
 from optwrap.errors import ConfigError
 from optwrap.loggers.trackers import build_trackers
@@ -76,7 +75,6 @@ def set_course(
     ranks, folder = process.ranks, run_folder()
     seed_rank(cfg.seed, ranks)
     objective = Objective(_objective(cfg, data, task), task, cfg.checkpoint.best)
-    check_sharding(cfg.checkpoint)
     checkpoints = Checkpoints.of_run(folder, cfg.checkpoint.keep)
     checkpoints.check_own()
     saved = find_saved(cfg.resume, checkpoints, process.state_device, ranks, sharded_params(model))

@@ -8,6 +8,7 @@ from typing import Self
 
 from torch import Tensor
 
+from optwrap.checkpoint.file_saver import FileSaver
 from optwrap.checkpoint.model_state import load_full_state, sharded_params
 from optwrap.checkpoint.replicas import check_replicas
 from optwrap.checkpoint.resume import find_saved
@@ -28,8 +29,7 @@ from optwrap.run.nonfinite import NonFiniteWatch
 class Saver:
     """Writes checkpoints of a run and its records; the config is kept in them, to say later what has changed.
 
-    A context manager: one that is still being written in the background is waited for at the end, and where the
-    run is interrupted.
+    A context manager: one that is still being written in the background is waited for at the end.
     """
 
     def __init__(self, course: Course, recorder: Recorder, hooks: Hooks, on_nonfinite: str) -> None:
@@ -39,9 +39,9 @@ class Saver:
         self._recorder, self._hooks, self._objective = recorder, hooks, course.objective
         self._newest: Path | None = None
         switches = course.config["checkpoint"]
-        self._shards = None
-        if switches["sharded"]:
-            self._shards = ShardSaver(course.checkpoints, self._ranks, switches["asynchronous"])
+        self._sharded = switches["sharded"]
+        writer = ShardSaver if self._sharded else FileSaver
+        self._writer = writer(course.checkpoints, self._ranks, switches["asynchronous"])
         self._wrappers, self._on_nonfinite = named_wrappers(course.parts.optim_wrapper), on_nonfinite
         self._check_calls = CallCheck(self._wrappers)
 
@@ -51,21 +51,20 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shards is None:
-            return
         if error is None or isinstance(error, Interrupted):
-            self._shards.wait()
+            self._writer.wait()
             self._tell_if_written()
         else:
             with suppress(Exception):  # the one that ends the run is the one to show
-                self._shards.poll()
+                # Other ranks may be gone, and shards are written together.
+                self._writer.poll() if self._sharded else self._writer.wait()
 
     def step(self, stats: Mapping[str, Tensor], count: int) -> None:
-        """Watch micro-batch `count`, its numbers and calls; finish a checkpoint whose shards are written."""
+        """Watch micro-batch `count`, its numbers and calls; finish a checkpoint that is written by now."""
         self._check_calls(count)
         self.watch.step(stats, count)
-        if self._shards is not None and not self._shards.is_idle:
-            self._shards.poll()
+        if not self._writer.is_idle:
+            self._writer.poll()
             self._tell_if_written()
 
     def begin(self) -> int:
@@ -119,34 +118,24 @@ class Saver:
             "other_ranks": others,
             "config": self._config,
         }
-        if self._shards is not None:
-            state = self._parts.local_state_dict() | rest
-            self._newest = self._shards.save(state, plan.update_after(count), held)
-        else:
-            state = self._parts.state_dict() | rest
-            if self._ranks.is_first:
-                self._newest = self._checkpoints.save(state, plan.update_after(count), held)
+        state = self._parts.local_state_dict() if self._sharded else self._parts.state_dict()
+        self._newest = self._writer.save(state | rest, plan.update_after(count), held)
         self._tell_if_written()
 
     def _tell_if_written(self) -> None:
         """Let trackers have the rows that a resumed run will not make again."""
-        if self._shards is None or self._shards.is_idle:
+        if self._writer.is_idle:
             self._recorder.saved()
 
     def keep_if_best(self, metrics: Mapping[str, float]) -> None:
         """Keep the newest checkpoint as the best where its evaluation is the best so far."""
         improves = self._objective.improves(metrics[self._objective.metric])
-        if not improves or self._newest is None:
-            return
-        if self._shards is not None:
-            self._shards.mark_best(self._newest)
-        elif self._ranks.is_first:
-            self._checkpoints.mark_best(self._newest)
+        if improves and self._newest is not None:
+            self._writer.mark_best(self._newest)
 
     def _roll_back(self, count: int) -> None:
         """Give model and optimizers what the last checkpoint holds; everything else goes on from here."""
-        if self._shards is not None:
-            self._shards.wait()
+        self._writer.wait()
         sharded = sharded_params(self._parts.model)
         saved = find_saved(AUTO, self._checkpoints, self._process.state_device, self._ranks, sharded)
         if saved is None:

@@ -15,8 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from optwrap.checkpoint.files import Checkpoints, load
-from optwrap.checkpoint.shard_saver import ShardSaver, check_sharding
-from optwrap.config.train_schema import CheckpointConfig
+from optwrap.checkpoint.shard_saver import ShardSaver
 from optwrap.errors import ConfigError
 from optwrap.plan.ranks import ALONE
 from tests.optwrap import forking
@@ -295,9 +294,3 @@ for asynchronous in (False, True):
     left = sorted(path.suffix for path in (tmp_path / "checkpoints").iterdir())
     assert left == [".pt", ".shards"]
     assert equal(load(tmp_path / "checkpoint.pt", CPU), {"model": {"x": torch.ones(3)}})
-
-
-def test_only_shards_are_written_in_the_background():
-    check_sharding(CheckpointConfig(sharded=True, asynchronous=True))
-    with pytest.raises(ConfigError, match=r"Add checkpoint\.sharded=true"):
-        check_sharding(CheckpointConfig(asynchronous=True))

@@ -33,7 +33,10 @@ CONFIGURATIONS = {
         *("hooks=[early_stopping,update_ratio]", "hooks.early_stopping.patience=2"),
         *("hooks.early_stopping.min_delta=0.02", "checkpoint.every=5", "eval_every=12", "log_every=4"),
     ],
-    "gan": ["experiment=quick/gan", "task.classifier_epochs=1", "max_updates=60", "checkpoint.every=7"],
+    "gan": [
+        *("experiment=quick/gan", "task.classifier_epochs=1", "max_updates=60", "checkpoint.every=7"),
+        "checkpoint.asynchronous=true",
+    ],
 }
 COMMON = ["device=cpu", "deterministic=true"]
 

@@ -1,0 +1,128 @@
+"""Saves checkpoints that are one file each, at once or in the background."""
+
+import copy
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optwrap.checkpoint.files import Checkpoints
+from optwrap.plan.ranks import Ranks
+
+_PLAIN = (Tensor, nn.Parameter)
+_LARGE = 16 * 2**20
+"""Bytes of tensors below which a thread takes longer to begin than a file to be written."""
+
+
+@dataclass
+class _Pending:
+    path: Path
+    written: "Future[Path]"
+    is_best: bool = False
+
+
+class FileSaver:
+    """Writes each checkpoint as one file, by rank 0.
+
+    With `asynchronous`, a thread writes it from a copy in the host's memory; None: where the tensors take 16 MiB
+    or more. It counts, as the newest and for `keep`, once it is whole; what went wrong comes out of the first
+    `poll` after that, of `wait`, or of the next `save`.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool | None) -> None:
+        self._checkpoints, self._ranks, self._asynchronous = checkpoints, ranks, asynchronous
+        self._pending: _Pending | None = None
+
+    def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
+        """Save rank 0's `state`, after waiting for the checkpoint before; return the path of its file.
+
+        Raises:
+            ConfigError: as `Checkpoints.save`.
+        """
+        self.wait()
+        path = self._checkpoints.path_of(update, held)
+        if not self._ranks.is_first:
+            return path
+        if self._asynchronous is None:
+            self._asynchronous = _nbytes(state) >= _LARGE
+        if not self._asynchronous:
+            return self._checkpoints.save(state, update, held)
+        write = partial(self._checkpoints.save, on_host(state), update, held)
+        self._pending = _Pending(path, _in_background(write))
+        return path
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every checkpoint is on disk."""
+        return self._pending is None
+
+    def mark_best(self, path: Path) -> None:
+        """Keep this checkpoint as the best so far; one that is being written, as soon as it is there."""
+        if self._pending is not None and self._pending.path == path:
+            self._pending.is_best = True
+        elif self._ranks.is_first:
+            self._checkpoints.mark_best(path)
+
+    def poll(self) -> None:
+        """Finish a checkpoint that is written by now; raises as `save`."""
+        if self._pending is not None and self._pending.written.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until every checkpoint is on disk; raises as `save`."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        path = pending.written.result()
+        if pending.is_best:
+            self._checkpoints.mark_best(path)
+
+
+def on_host(state: Any) -> Any:
+    """Return a copy of a nest of dicts, lists and tuples, its tensors in the host's memory.
+
+    A tensor that stands at several places, as a tied weight does, is copied once.
+    """
+    return _copied(state, {})
+
+
+def _copied(value: Any, copies: dict[Any, Tensor]) -> Any:
+    if type(value) in _PLAIN and value.layout is torch.strided:
+        key = value.device, value.data_ptr(), value.dtype, value.shape, value.stride()
+        if key not in copies:
+            copies[key] = value.detach().to("cpu", copy=True)
+        return copies[key]
+    if isinstance(value, dict):
+        new = copy.copy(value)  # a model's state dict also has attributes
+        new.update((key, _copied(item, copies)) for key, item in value.items())
+        return new
+    if type(value) in (list, tuple):
+        return type(value)(_copied(item, copies) for item in value)
+    return copy.deepcopy(value)
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.nbytes if value.layout is torch.strided else 0
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_nbytes, items))
+
+
+def _in_background(work: Callable[[], Path]) -> "Future[Path]":
+    """Start a thread; it does not keep a process alive that is told to end at once."""
+    done: Future[Path] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, name="checkpoint", daemon=True).start()
+    return done
