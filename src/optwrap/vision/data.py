@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from optwrap.errors import ConfigError
-from optwrap.vision.preprocessing import Preprocessing, channel_counts, statistics_of
+from optwrap.vision.preprocessing import PerSample, Preprocessing, channel_counts, statistics_of
 
 Augment = bool | Callable[[Tensor], Tensor]
 Statistics = Sequence[float] | None
@@ -79,9 +78,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         images = self.images[where]
         if self.augment is not None:
             images = self.augment(images)
-        # A copy in the plain order: a shifted batch of one channel passes for contiguous, and has other strides.
-        images = self.prepare(images).clone(memory_format=torch.contiguous_format)
-        return images, self.labels[where].long()
+        return self.prepare(images), self.labels[where].long()
 
 
 @dataclass(frozen=True)
@@ -102,42 +99,6 @@ class ImageData:
                 array: Any = tensor.contiguous().numpy()
                 content.update(array)
         return content.hexdigest()
-
-
-class RandomShift(v2.Transform):
-    """Shift each image of a batch by its own random offset of up to `pixels` a side, filling with zeros.
-
-    The batched equal of `v2.RandomCrop(size, padding=pixels)`, which draws one offset for a whole batch
-    and is ten times slower image by image.
-    """
-
-    def __init__(self, pixels: int) -> None:
-        super().__init__()
-        self.pixels = pixels
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Return the shifted copy of a batch NxCxHxW."""
-        count, _, height, width = inpt.shape
-        padded = torch.nn.functional.pad(inpt, [self.pixels] * 4)
-        # Drawn on the CPU, whose generator a batch is seeded by, wherever the images are.
-        top, left = torch.randint(0, 2 * self.pixels + 1, (2, count, 1)).to(inpt.device)
-        rows = (top + torch.arange(height, device=inpt.device))[:, :, None]
-        columns = (left + torch.arange(width, device=inpt.device))[:, None, :]
-        sample = torch.arange(count, device=inpt.device)[:, None, None]
-        # Indices on both sides of the slice put the channels last, as (N, H, W, C).
-        return padded[sample, :, rows, columns].permute(0, 3, 1, 2)
-
-
-class PerSample(v2.Transform):
-    """Apply a transform to each image of a batch by itself, so that each draws its own random numbers."""
-
-    def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.each = transform
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Return the batch of the transformed images."""
-        return torch.stack([self.each(image) for image in inpt])
 
 
 def image_data(
@@ -200,6 +161,8 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
     own = images.shape[1]
     if own == channels:
         return images.contiguous()
+    from torchvision.transforms import v2  # here, since most images are as the model takes them
+
     if (own, channels) == (1, 3):
         return v2.functional.grayscale_to_rgb(images).contiguous()
     if (own, channels) == (3, 1):

@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from optwrap.errors import ConfigError
-from optwrap.vision.data import Augment, PerSample, RandomShift, Statistics, of_channels
+from optwrap.vision.data import Augment, Statistics, of_channels
 from optwrap.vision.files import MODES, read_image
 from optwrap.vision.folder_layout import ImageFile, Sharing, find_images, make_splits
-from optwrap.vision.preprocessing import Preprocessing, channel_counts, statistics_of
+from optwrap.vision.preprocessing import (
+    PerSample,
+    Preprocessing,
+    RandomFlip,
+    RandomShift,
+    channel_counts,
+    statistics_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +150,7 @@ def image_folder(
     own_mean, own_std = (mean, std) if mean and std else _measured(decode, splits["train"], images["train"])
     mean, std = of_channels("mean", mean or own_mean, channels), of_channels("std", std or own_std, channels)
     prepare = Preprocessing(mean, std, image_size, resize=True)
-    shifted = v2.Compose([RandomShift(max(1, image_size // 8)), PerSample(v2.RandomHorizontalFlip())])
+    shifted = nn.Sequential(RandomShift(max(1, image_size // 8)), RandomFlip())
     augmentation = PerSample(augment) if callable(augment) else shifted if augment else None
     make = partial(FolderDataset, classes=classes, decode=decode, prepare=prepare)
     val, test = (make(splits[name], cached=images[name]) if splits[name] else None for name in ("val", "test"))

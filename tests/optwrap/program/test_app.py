@@ -371,7 +371,7 @@ def test_the_first_update_waits_for_no_library_that_it_has_no_use_for(tmp_path: 
         "step = ClassificationTask.train_step\n"
         "def seen(*given):\n"
         "    stats = step(*given)\n"
-        "    print('LOADED', *({'torchmetrics', 'matplotlib'} & sys.modules.keys()))\n"
+        "    print('LOADED', *({'torchmetrics', 'matplotlib', 'torchvision'} & sys.modules.keys()))\n"
         "    return stats\n"
         "ClassificationTask.train_step = seen\n"
         f"sys.argv = ['train.py', 'max_updates=1', 'device=cpu', 'hydra.run.dir={tmp_path}/run']\n"
