@@ -131,8 +131,8 @@ class TrainConfig:
     """How the model is spread over several processes."""
     device: str = "auto"
     """auto (the best there is), cpu, cuda, cuda:1 or mps."""
-    compile: bool = False
-    """Compile the model with torch.compile."""
+    compile: Any = False
+    """Compile the model with torch.compile: true, or its mode, as reduce-overhead (CUDA graphs)."""
     channels_last: bool = False
     """Keep the model's and batches' tensors of four dimensions, as of images, in channels-last memory format."""
     deterministic: bool = False

@@ -22,7 +22,7 @@ from optwrap.plan.order import BatchIndex, EvaluationOrder, Order, StreamOrder, 
 from optwrap.plan.ranks import Ranks
 from optwrap.program.interruption import is_open
 from optwrap.run.data.batches import Collate, SeededBatches, collate_of, delivered
-from optwrap.run.data.delivery import leave_signals_to_the_run, placed, to_device
+from optwrap.run.data.delivery import copied_ahead, leave_signals_to_the_run, placed, to_device
 from optwrap.run.data.splits import EVALUATED, Splits, find_splits, is_stream, length_of
 from optwrap.run.data.streams import EvaluationStream, TrainingStream
 from optwrap.run.debugging import fewer_samples
@@ -41,7 +41,7 @@ class Loaders:
 
     order: Order
     splits: Splits
-    _to_device: Callable[[Any], Any]
+    _to_device: Callable[[Iterator[Any]], Iterator[Any]]
     _options: dict[str, Any]
     _kept: dict[str, DataLoader[Any]] = field(default_factory=dict)
 
@@ -104,7 +104,7 @@ class Loaders:
         return collate_of(getattr(self.splits, split), split, self.splits.collate_fn)
 
     def _delivered(self, loader: DataLoader[Any]) -> Iterator[Any]:
-        return map(self._to_device, map(delivered, loader))
+        return self._to_device(map(delivered, loader))
 
     def _loader(self, batches: Any, order: Any, lasts: bool) -> DataLoader[Any]:
         # Where workers are no forks, as from Python 3.14 on, one takes seconds to start: it loads torch.
@@ -179,15 +179,17 @@ def make_loaders(
         logger.info("num_workers=%d: streams (data.%s) are read by one.", num_workers, ", data.".join(streams))
     order = _order(splits, batch_size, seed, ranks)
     grace = _GRACE if is_open(signal.SIGTERM) else _SCHEDULERS_GRACE
+    copied = pinned and process.device.type == "cuda"
     options = {
         "num_workers": num_workers,
-        "pin_memory": pinned and process.device.type == "cuda",
+        "pin_memory": copied,
         "worker_init_fn": partial(leave_signals_to_the_run, grace),
         # Its own, or starting an iterator would draw from the generator that the model uses.
         "generator": torch.Generator().manual_seed(seed),
     }
-    move = partial(to_device, device=process.device, memory_format=memory_format)
-    return Loaders(order, splits, move, options)
+    how: dict[str, Any] = {"device": process.device, "memory_format": memory_format}
+    there = partial(copied_ahead, **how) if copied else partial(map, partial(to_device, **how))
+    return Loaders(order, splits, there, options)
 
 
 def _order(splits: Splits, batch_size: int, seed: int, ranks: Ranks) -> Order:

@@ -8,6 +8,7 @@ from torch import nn
 from optwrap import optim
 from optwrap.checkpoint import init_from as checkpoint
 from optwrap.checkpoint.files import Checkpoints
+from optwrap.errors import ConfigError, did_you_mean
 from optwrap.instantiate import argument_names, build, locate
 from optwrap.optim import OptimWrapper, OptimWrapperDict
 from optwrap.program.folder import run_folder
@@ -15,18 +16,27 @@ from optwrap.run.loaders import Loaders
 from optwrap.run.setup import Process, memory_format
 from optwrap.run.threads import set_threads
 
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""Those of torch.compile."""
+
 
 def build_model(cfg: DictConfig, process: Process) -> nn.Module:
     """Build `cfg.model` on the device, in channels_last memory and compiled where `cfg` asks for it.
 
     The threads of the CPU are set as suits it (`set_threads`).
+
+    Raises:
+        ConfigError: `cfg.compile` is neither true, false nor a mode of torch.compile.
     """
+    if not isinstance(cfg.compile, bool) and cfg.compile not in MODES:
+        like = did_you_mean(str(cfg.compile), ("true", "false", *MODES))
+        raise ConfigError(f"compile={cfg.compile}: it is true, false or one of {', '.join(MODES)}.{like}")
     model = build(cfg.model, "model").to(process.device)
     set_threads(cfg.get("threads"), model, process.device)
     if cfg.channels_last:
         model = model.to(memory_format=memory_format(cfg))
     if cfg.compile:
-        model.compile()  # in place: names of parameters stay
+        model.compile(mode=None if cfg.compile is True else cfg.compile)  # in place: names of parameters stay
     return model
 
 

@@ -1,21 +1,34 @@
+import pytest
 import torch
 import torchmetrics
 from omegaconf import OmegaConf
 
+from optwrap.errors import ConfigError
 from optwrap.run.loaders import make_loaders
 from optwrap.run.parts import build_model, build_task
 from optwrap.run.setup import Process
 
 
-def test_channels_last_and_compile_keep_the_names(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+def built(compiled=False):
     conv = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 4, "kernel_size": 3}
-    cfg = OmegaConf.create({"model": conv, "channels_last": True, "compile": True})
-    model = build_model(cfg, Process(torch.device("cpu")))
-    assert compiled == [model]
+    cfg = OmegaConf.create({"model": conv, "channels_last": True, "compile": compiled})
+    return build_model(cfg, Process(torch.device("cpu")))
+
+
+@pytest.mark.parametrize(("asked", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead")])
+def test_channels_last_and_compile_keep_the_names(asked, mode, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: compiled.append((self, mode)))
+    model = built(asked)
+    assert compiled == [(model, mode)]
     assert model.weight.is_contiguous(memory_format=torch.channels_last)
     assert [name for name, _ in model.named_parameters()] == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("asked", ["reduce_overhead", "max-autotun", 1, None])
+def test_what_is_no_mode_of_torch_compile_is_an_error_that_lists_them(asked):
+    with pytest.raises(ConfigError, match=rf"compile={asked}: it is true, false or one of default, "):
+        built(asked)
 
 
 class Told:

@@ -2,7 +2,7 @@
 
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import FrameType
@@ -48,6 +48,26 @@ def _fits(sets: Any, device: torch.device) -> bool:
         return False
     free, _ = torch.cuda.mem_get_info(device)
     return sum(each.nbytes for each in sets) <= free / _SHARE
+
+
+def copied_ahead(
+    batches: Iterable[Any], device: torch.device, memory_format: torch.memory_format
+) -> Iterator[Any]:
+    """Yield batches on a CUDA device, each copied there while the one before it is computed with."""
+    computing, copying = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+
+    def copied(batch: Any) -> tuple[Any, torch.cuda.Event]:
+        # It may take the memory of a batch that was let go: whatever was told to read that comes first.
+        copying.wait_stream(computing)
+        with torch.cuda.stream(copying):
+            return to_device(batch, device, memory_format), copying.record_event()
+
+    each = map(copied, batches)
+    following = next(each, None)
+    while following is not None:
+        (batch, there), following = following, next(each, None)
+        computing.wait_event(there)
+        yield batch
 
 
 def to_device(batch: Any, device: torch.device, memory_format: torch.memory_format = torch.preserve_format) -> Any:

@@ -1,11 +1,13 @@
 """Samples that lie on the device give the batches that the host's give, to the bit."""
 
+import contextlib
+
 import pytest
 import torch
 
 from optwrap.errors import ConfigError
 from optwrap.plan.ranks import ALONE
-from optwrap.run.data.delivery import placed
+from optwrap.run.data.delivery import copied_ahead, placed
 from optwrap.run.data.splits import find_splits
 from optwrap.run.loaders import make_loaders
 from optwrap.run.setup import Process
@@ -53,3 +55,36 @@ def test_data_that_cannot_lie_there_is_named():
     ):
         placed(lists, True, CPU)
     assert placed(lists, None, CPU) == (lists, False)
+
+
+class Stream:
+    """Writes down what it is told, in the order of all streams."""
+
+    def __init__(self, name, told):
+        self.name, self.told, self.count = name, told, 0
+
+    def wait_stream(self, other):
+        self.told.append(f"{self.name} waits for {other.name}")
+
+    def record_event(self):
+        self.count += 1
+        self.told.append(f"{self.name} copies {self.count}")
+        return self.count
+
+    def wait_event(self, event):
+        self.told.append(f"{self.name} waits for copy {event}")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_each_batch_is_copied_before_the_one_before_it_is_computed_with(count, monkeypatch):
+    told = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("computing", told))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("copying", told))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    batches = (torch.tensor(each) for each in range(1, count + 1))
+    for batch in copied_ahead(batches, CPU, torch.preserve_format):
+        told.append(f"batch {batch}")
+    first = ["copying waits for computing", "copying copies 1"]
+    second = ["copying waits for computing", "copying copies 2"]
+    used = [["computing waits for copy 1", "batch 1"], ["computing waits for copy 2", "batch 2"]]
+    assert told == {0: [], 1: first + used[0], 2: first + second + used[0] + used[1]}[count]
