@@ -17,7 +17,6 @@ def test_the_descriptions_of_packages_are_prose(tmp_path):
 
 @pytest.mark.slow
 def test_it_begins_with_the_weights_and_the_vocabulary_of_the_run(train, tmp_path):
-    pytest.importorskip("tokenizers")
     cache = f"data.cache={tmp_path}"
     first = train("experiment=quick/gpt_stdlib", *SMALL, cache, "data.tokenizer=bpe")
     second = train(

@@ -4,14 +4,13 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from optwrap.errors import ConfigError
 from optwrap.files import replacing
-from optwrap.import_paths import import_extra
 
 Tokens = npt.NDArray[np.uint16]
 BYTES = 256
@@ -49,7 +48,9 @@ class PairVocabulary:
     separator = 0
 
     def __init__(self, file: Path) -> None:
-        self._pairs = import_extra("tokenizers", "data.tokenizer=bpe").Tokenizer.from_file(str(file))
+        from tokenizers import Tokenizer  # here, since most runs have no use for it
+
+        self._pairs = Tokenizer.from_file(str(file))
 
     def write(self, file: Path) -> None:
         """Write a file that gives the same vocabulary."""
@@ -113,8 +114,6 @@ def given_vocabulary(place: str, size: int) -> PairVocabulary:
         )
     try:
         vocabulary = PairVocabulary(file)
-    except ConfigError:
-        raise
     except Exception as error:  # tokenizers raises its base class
         raise ConfigError(f"data.tokenizer={place}: {file} is no vocabulary of tokenizers ({error}).") from error
     if vocabulary.size != size:
@@ -130,7 +129,8 @@ def train_pairs(documents: Sequence[bytes], size: int, file: BinaryIO) -> None:
     """
     if not BYTES < size <= 2**16:
         raise ConfigError(f"data.vocab_size={size}: byte pairs need from {BYTES + 1} to {2**16}.")
-    tokenizers: Any = import_extra("tokenizers", "data.tokenizer=bpe")
+    import tokenizers
+
     pairs = tokenizers.Tokenizer(tokenizers.models.BPE())
     pairs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     pairs.decoder = tokenizers.decoders.ByteLevel()
