@@ -24,6 +24,9 @@ STYLES: dict[str, dict[str, Any]] = {
 
 COLUMNS = 5
 """Panels side by side; a GAN with its metrics and learning rates fills two lines."""
+WIDTH, HEIGHT = 4.2, 3.4
+"""Inches of a panel, of which so many are for its labels and its title:"""
+LEFT, RIGHT, BELOW, ABOVE = 0.75, 0.15, 0.55, 0.45
 
 
 def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]) -> None:
@@ -36,8 +39,8 @@ def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]
         rows = list(csv.DictReader(file))
     panels = [name for name in _panel_names(rows) if any(_curve(rows, split, name)[0] for split in STYLES)]
     columns, lines = min(max(1, len(panels)), COLUMNS), -(-max(1, len(panels)) // COLUMNS)
-    figure = new_figure(4.2 * columns, 3.4 * lines, layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).flatten()
+    figure = new_figure(WIDTH * columns, HEIGHT * lines)
+    axes = figure.subplots(lines, columns, squeeze=False, gridspec_kw=_margins(columns, lines)).flatten()
     references = read_mapping(Path(metrics_csv).with_name(REFERENCES))
     for axis, name in zip(axes, panels, strict=False):
         _draw(axis, rows, name)
@@ -47,6 +50,19 @@ def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]
     if not panels:
         axes[0].set_title("no numbers yet", loc="left")
     figure.savefig(png, dpi=130)
+
+
+def _margins(columns: int, lines: int) -> dict[str, float]:
+    """Return what room labels and titles are given; to measure them, as a layout engine does, doubles the time."""
+    inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - BELOW - ABOVE
+    return {
+        "left": LEFT / (WIDTH * columns),
+        "right": 1 - RIGHT / (WIDTH * columns),
+        "bottom": BELOW / (HEIGHT * lines),
+        "top": 1 - ABOVE / (HEIGHT * lines),
+        "wspace": (LEFT + RIGHT) / inner_width,
+        "hspace": (BELOW + ABOVE) / inner_height,
+    }
 
 
 def _draw_references(axis: Any, lines: Mapping[str, Any]) -> None:
