@@ -127,6 +127,7 @@ WRONG = [
     ("-m seed=0,1 epochs=2 +seed=5", ["seed is there twice, seed=0,1 and +seed=5: a sweep takes one list"]),
     ("-m epochs=2 epochs=range(1,3)", ["epochs is there twice"]),
     ("hydra.mode=MULTIRUN seed=0,1 seed=5", ["seed is there twice"]),
+    ("-m model=small_vit,small_cnn model.depth=2", ["give it as a choice of one: 'model.depth=choice(2)'"]),
     ("model=null", ["model=null: a group takes the name of an option", "'~model'", "model._target_="]),
     ("objective=größe", ["objective=größe: ", "'objective=\"größe\"'"]),
     ("optim_wrapper.optimizer.learning_rate=1", ["Did you mean 'lr'?"]),

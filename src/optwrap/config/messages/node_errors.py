@@ -66,7 +66,17 @@ def _unknown_key(error: OmegaConfBaseException, full_key: str, line: CommandLine
         return f"{above}={key} is not chosen, so {full_key} is not there. Add it: {above}=[{key}]."
     if not keys:
         return f"{owner} is null or empty, so {key!r} in it cannot be set; set {above} as a whole."
+    hint += _if_chosen(typed, line)
     return f"{owner} has no key {key!r}.{hint}\n{listing('Its keys', keys)}"
+
+
+def _if_chosen(typed: str, line: CommandLine) -> str:
+    """Return how to set a key that only the swept options of a group have: Hydra composes once without them."""
+    swept = [group for group in line.groups() if len(line.choices(group)) > 1]
+    key, _, value = typed.partition("=")
+    if not swept or not value or key in swept:
+        return ""
+    return f" If what {swept[0]} is swept over has it, give it as a choice of one: '{key}=choice({value})'."
 
 
 def _paths_to(node: DictConfig, key: str) -> Iterator[str]:
