@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from optwrap.checkpoint.shard_folders import SHARDS, drop_unnamed, folder_of
-from optwrap.checkpoint.shards import put_tensors
 from optwrap.errors import ConfigError
 from optwrap.files import disk_full, flush_folder
 from optwrap.links import is_linked, link, remove, temporary_of
 from optwrap.plan.ranks import ALONE, Ranks
 from optwrap.record.folder_writer import FILES
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Checkpoints:
         return found or (self.latest, load(self.latest, device))
 
     def newest(
-        self, device: torch.device, ranks: Ranks = ALONE, like: Mapping[str, DTensor] | None = None
+        self, device: torch.device, ranks: Ranks = ALONE, like: "Mapping[str, DTensor] | None" = None
     ) -> tuple[Path, dict[str, Any]] | None:
         """Return the newest checkpoint that is whole, and where it is; None where there is none at all.
 
@@ -189,7 +190,7 @@ def not_written(path: Path, full: OSError) -> ConfigError:
     )
 
 
-def load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None = None) -> dict[str, Any]:
+def load(path: Path, device: torch.device, like: "Mapping[str, DTensor] | None" = None) -> dict[str, Any]:
     """Return what was saved, its tensors whole and on `device`.
 
     Of a sharded checkpoint, each rank reads those of the parameters in `like` sharded as they are: its own part.
@@ -207,6 +208,8 @@ def load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None = 
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__}")
         if SHARDS in state:
+            from optwrap.checkpoint.shards import put_tensors  # loads torch.distributed.checkpoint
+
             shards = state.pop(SHARDS)
             state = put_tensors(state, shards["index"], folder_of(path, shards["folder"]), device, like or {})
     except Exception as error:  # torch.load documents none; damaged files raise a dozen kinds
@@ -233,7 +236,7 @@ def check_readable(path: Path) -> None:
         ) from error
 
 
-def _try_to_load(path: Path, device: torch.device, like: Mapping[str, DTensor] | None) -> tuple[Any, str | None]:
+def _try_to_load(path: Path, device: torch.device, like: "Mapping[str, DTensor] | None") -> tuple[Any, str | None]:
     try:
         return load(path, device, like), None
     except ConfigError as error:

@@ -2,37 +2,41 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    set_model_state_dict,
-)
-from torch.distributed.tensor import DTensor
 
 from optwrap.errors import ConfigError
 from optwrap.optim.named_state import evaluated_weights, recomputes_batch_norm
+from optwrap.optim.parallel.dtensors import is_dtensor
 from optwrap.optim.parallel.sync import parallel_modules
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def full_state(model: nn.Module) -> dict[str, Any]:
     """Return the state dict of the plain model; of several ranks all call it, and rank 0 alone gets it."""
     if not parallel_modules(model):
         return model.state_dict()
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
 def local_state(model: nn.Module) -> dict[str, Any]:
     """Return the state dict by plain names, with what this rank holds; a shard knows the shape of the whole."""
-    return get_model_state_dict(model) if parallel_modules(model) else model.state_dict()
+    if not parallel_modules(model):
+        return model.state_dict()
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict  # loading it takes a while
+
+    return get_model_state_dict(model)
 
 
-def sharded_params(model: nn.Module) -> dict[str, DTensor]:
+def sharded_params(model: nn.Module) -> "dict[str, DTensor]":
     """Return the parameters that the ranks have in shards, by plain names."""
-    return {name: each for name, each in local_state(model).items() if isinstance(each, DTensor)}
+    return {name: each for name, each in local_state(model).items() if is_dtensor(each)}
 
 
 def load_full_state(model: nn.Module, state: Mapping[str, Any]) -> None:
@@ -40,8 +44,10 @@ def load_full_state(model: nn.Module, state: Mapping[str, Any]) -> None:
     if not parallel_modules(model):
         model.load_state_dict(state)
     else:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
         # A copy: torch renames the keys of the dict that it is given.
-        whole = not any(isinstance(value, DTensor) for value in state.values())
+        whole = not any(map(is_dtensor, state.values()))
         set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=whole))
 
 

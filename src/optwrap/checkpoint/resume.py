@@ -4,11 +4,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch.distributed.tensor import DTensor
 
 from optwrap.checkpoint.files import Checkpoints
 from optwrap.checkpoint.model_state import load_model
@@ -22,6 +21,9 @@ from optwrap.plan.plan import Plan, Position
 from optwrap.plan.random_state import set_random_state
 from optwrap.plan.ranks import ALONE, Ranks
 from optwrap.sweep.records import read_result
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ def find_saved(
     checkpoints: Checkpoints,
     device: torch.device,
     ranks: Ranks = ALONE,
-    like: Mapping[str, DTensor] | None = None,
+    like: "Mapping[str, DTensor] | None" = None,
 ) -> Saved | None:
     """Return the newest checkpoint that is whole, for `resume` 'auto' or a run's folder; None: start anew.
 

@@ -21,6 +21,7 @@ from optwrap.optim.step.direct import zero_grad
 from optwrap.optim.step.finish import Finish
 from optwrap.optim.step.layout import params_of
 from optwrap.optim.step.loading import in_own_order
+from optwrap.optim.step.own_step import bare
 from optwrap.optim.window.accumulation import AccumulationWindow, Weight
 from optwrap.optim.window.counts import StepCounts
 
@@ -211,7 +212,7 @@ class OptimWrapper(Readings):
         if self._window.counts.held and self._parallel.all:
             raise ValueError("Save a data-parallel run after an update (should_update()), not inside a window.")
         self._parallel.look_for_untrained()
-        state = self.optimizer.state_dict()
+        state = bare(self.optimizer, "state_dict")()
         if self.averaging is not None:
             state["averaging"] = self.averaging.state_dict()
         if self._window.counts.held:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from optwrap.errors import ConfigError
 from optwrap.optim import OptimWrapper
+from optwrap.optim.parallel.sharding import shards_of
 from optwrap.optim.step.clip import ClipNorm, total_norm
 from optwrap.optim.step.layout import params_of
 from optwrap.plan.plan import Plan
@@ -180,7 +180,7 @@ class _Skipping:
 
 def _all_finite(params: Iterable[Tensor]) -> bool:
     """Whether every weight is finite: one wait for the device."""
-    local = [param.to_local() if isinstance(param, DTensor) else param for param in params]
+    local = shards_of(list(params))
     norms = torch._foreach_norm([param for param in local if param.numel()], float("inf"))
     if not norms:  # this rank holds no weight of a model that is smaller than the ranks are many
         return True

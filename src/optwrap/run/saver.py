@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
@@ -12,7 +12,6 @@ from optwrap.checkpoint.file_saver import FileSaver
 from optwrap.checkpoint.model_state import load_full_state, sharded_params
 from optwrap.checkpoint.replicas import check_replicas
 from optwrap.checkpoint.resume import find_saved
-from optwrap.checkpoint.shard_saver import ShardSaver
 from optwrap.config.resuming import AUTO
 from optwrap.errors import ConfigError
 from optwrap.hooks.hooks import Hooks
@@ -24,6 +23,9 @@ from optwrap.program.interruption import Interrupted
 from optwrap.record.recorder import Recorder
 from optwrap.run.course import Course
 from optwrap.run.nonfinite import NonFiniteWatch
+
+if TYPE_CHECKING:
+    from optwrap.checkpoint.shard_saver import ShardSaver
 
 
 class Saver:
@@ -40,8 +42,7 @@ class Saver:
         self._newest: Path | None = None
         switches = course.config["checkpoint"]
         self._sharded = switches["sharded"]
-        writer = ShardSaver if self._sharded else FileSaver
-        self._writer = writer(course.checkpoints, self._ranks, switches["asynchronous"])
+        self._writer = _writer(course, switches)
         self._wrappers, self._on_nonfinite = named_wrappers(course.parts.optim_wrapper), on_nonfinite
         self._check_calls = CallCheck(self._wrappers)
 
@@ -148,3 +149,11 @@ class Saver:
             # Not that of the bad update: the next checkpoint would hold it, and a resumed run take it for news.
             wrapper.last_grad_norm = saved.state["counters"][name]["last_grad_norm"]
         begin(optim_wrapper, self._parts.model, self._plan.micro_batches, count)
+
+
+def _writer(course: Course, switches: Mapping[str, Any]) -> "FileSaver | ShardSaver":
+    if not switches["sharded"]:
+        return FileSaver(course.checkpoints, course.process.ranks, switches["asynchronous"])
+    from optwrap.checkpoint.shard_saver import ShardSaver  # loads torch.distributed.checkpoint
+
+    return ShardSaver(course.checkpoints, course.process.ranks, switches["asynchronous"])

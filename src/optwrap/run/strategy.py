@@ -7,8 +7,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -90,6 +88,9 @@ def _replicated(model: nn.Module, cfg: Any, device: torch.device, ranks: Ranks, 
 
 
 def _sharded(model: nn.Module, cfg: Any, device: torch.device, ranks: Ranks) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh  # here, since most runs have no use for it
+    from torch.distributed.fsdp import fully_shard
+
     if cfg.replicas == 1:
         mesh = init_device_mesh(device.type, (ranks.size,))
     else:

@@ -19,6 +19,7 @@ from optwrap.optim.assignment.rules import assign
 from optwrap.optim.assignment.table import Assignment, param_groups
 from optwrap.optim.assignment.type_matches import check_types
 from optwrap.optim.constructors.strategies import take_strategies
+from optwrap.optim.step.own_step import built_bare
 from optwrap.optim.wrapper import OptimWrapper
 from optwrap.optim.wrapper_dict import OptimWrapperDict, named_wrappers
 
@@ -187,7 +188,8 @@ def build_optimizer(cfg: Mapping[str, Any], key: str, groups: list[dict[str, Any
         ConfigError: it refuses its arguments, or what was built is no optimizer.
     """
     try:
-        optimizer = build(cfg, key, groups)
+        with built_bare():
+            optimizer = build(cfg, key, groups)
     except ConfigError as error:
         if "has no argument" not in str(error) or str(cfg["_target_"]).startswith("torch.optim."):
             raise

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from optwrap.optim.assignment.hidden.cut import Cut
 from optwrap.optim.matrices.states import join_states, split_state
+from optwrap.optim.parallel.dtensors import is_dtensor
 from optwrap.optim.parallel.sharded_state import placed_as
 from optwrap.optim.parallel.sharding import shard_of
 from optwrap.optim.step.gathered_step import aside
@@ -50,6 +50,6 @@ def _step_one(
 
 def _whole(value: Any) -> Any:
     """Return a tensor whole and contiguous, so that its matrices are views."""
-    if isinstance(value, DTensor):
+    if is_dtensor(value):
         value = value.full_tensor()
     return value.contiguous() if isinstance(value, Tensor) else value

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
+
+from optwrap.optim.parallel.dtensors import is_dtensor
 
 
 def full(state: Any, keep: bool = True) -> Any:
@@ -18,7 +19,7 @@ def full(state: Any, keep: bool = True) -> Any:
         return {name: full(value, keep) for name, value in state.items()}
     if isinstance(state, list | tuple):
         return type(state)(full(value, keep) for value in state)
-    if isinstance(state, DTensor):
+    if is_dtensor(state):
         whole = state.full_tensor()
         return whole.detach().cpu() if keep else None
     return state.detach().cpu() if isinstance(state, Tensor) else state
@@ -26,10 +27,12 @@ def full(state: Any, keep: bool = True) -> Any:
 
 def placed_as(param: Tensor, value: Any) -> Any:
     """Return a whole tensor sharded as `param` is, if it is and has its shape: each process keeps its shard."""
-    if not isinstance(param, DTensor) or not isinstance(value, Tensor) or isinstance(value, DTensor):
+    if not is_dtensor(param) or not isinstance(value, Tensor) or is_dtensor(value):
         return value
     if value.shape != param.shape:
         return value
+    from torch.distributed.tensor import distribute_tensor  # loaded by now, since the parameter is one of its
+
     return distribute_tensor(value, param.device_mesh, param.placements, src_data_rank=None)
 
 

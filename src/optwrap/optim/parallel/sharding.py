@@ -3,36 +3,40 @@
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 
-Spread = dict[tuple[DeviceMesh | None, tuple[int, ...]], list[int]]
+from optwrap.optim.parallel.dtensors import is_dtensor, may_have_dtensors
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+
+Spread = dict[tuple["DeviceMesh | None", tuple[int, ...]], list[int]]
 
 
 def is_sharded(tensors: Sequence[Tensor]) -> bool:
     """Whether any of `tensors` is spread over processes."""
-    return any(isinstance(tensor, DTensor) for tensor in tensors)
+    return may_have_dtensors() and any(map(is_dtensor, tensors))
 
 
 def shard_of(tensor: Any) -> Any:
     """Return what this process holds of a tensor: of a plain one, or of anything else, itself."""
     # `to_local` makes a new view, which takes 5 us and has another identity each time.
-    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor
+    return tensor._local_tensor if is_dtensor(tensor) else tensor
 
 
 def shards_of(tensors: Sequence[Any]) -> list[Any]:
     """Return what this process holds of each tensor."""
-    return [tensor._local_tensor if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    return [*map(shard_of, tensors)] if may_have_dtensors() else list(tensors)
 
 
 def spread_alike(param: Tensor, grad: Tensor | None) -> bool:
     """Whether each process holds the same part of a parameter and of its gradient, if there is one."""
-    if not isinstance(param, DTensor) or not isinstance(grad, DTensor):
+    if not is_dtensor(param) or not is_dtensor(grad):
         return True
     return grad._spec is param._spec or grad.placements == param.placements  # of FSDP2 they are one object
 
@@ -44,7 +48,8 @@ def on_shards(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     sharded = [(param, shard) for param, shard in zip(params, shards, strict=True) if shard is not param]
     for param, shard in sharded:
         if not spread_alike(param, param.grad):  # tensor parallelism may leave a sum that was not taken yet
-            param.grad = cast(DTensor, param.grad).redistribute(placements=cast(DTensor, param).placements)
+            placements = cast("DTensor", param).placements
+            param.grad = cast("DTensor", param.grad).redistribute(placements=placements)
         shard.grad = shard_of(param.grad)
     try:
         yield shards
@@ -64,7 +69,7 @@ def spread(tensors: Sequence[Tensor]) -> Spread:
     found: Spread = {}
     for i, tensor in enumerate(tensors):
         where: tuple[DeviceMesh | None, tuple[int, ...]] = (None, ())
-        if isinstance(tensor, DTensor):
+        if is_dtensor(tensor):
             if any(placement.is_partial() for placement in tensor.placements):
                 raise ValueError(f"A gradient is {tensor.placements}: reduce it over its processes first.")
             dims = (dim for dim, placement in enumerate(tensor.placements) if not placement.is_replicate())
@@ -73,7 +78,7 @@ def spread(tensors: Sequence[Tensor]) -> Spread:
     return found
 
 
-def all_reduce_over(value: Tensor, mesh: DeviceMesh | None, dims: Sequence[int], op: Any) -> Tensor:
+def all_reduce_over(value: Tensor, mesh: "DeviceMesh | None", dims: Sequence[int], op: Any) -> Tensor:
     """Reduce a small tensor over dimensions of a mesh; returns a new one, on the device of `value`."""
     if mesh is None or not dims:
         return value
@@ -91,7 +96,7 @@ def agree_on_any(flag: Tensor, spread: Spread) -> None:
         flag.copy_(all_reduce_over(flag, mesh, dims, dist.ReduceOp.MAX))
 
 
-def join_norms(norm: Tensor, mesh: DeviceMesh | None, dims: Sequence[int], norm_type: float) -> Tensor:
+def join_norms(norm: Tensor, mesh: "DeviceMesh | None", dims: Sequence[int], norm_type: float) -> Tensor:
     """Return the norm of what all processes hold, `norm` being that of this one: one reduction a dimension."""
     if not dims:
         return norm

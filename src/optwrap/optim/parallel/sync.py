@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, ShardingStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from optwrap.errors import ConfigError
 from optwrap.optim.assignment.params import holds_back
 from optwrap.optim.assignment.untrained import Untrained
+from optwrap.optim.parallel.dtensors import is_fsdp1, is_fsdp2
 from optwrap.optim.parallel.sharding import is_sharded
 
 
@@ -21,7 +21,7 @@ def parallel_modules(model: nn.Module) -> list[nn.Module]:
 
     These are torch's, and any whose class has a context `no_sync`, as engines and wrappers of others have.
     """
-    if isinstance(model, FSDPModule) or holds_back(model):
+    if is_fsdp2(model) or holds_back(model):
         return [model]
     return [found for child in model.children() for found in parallel_modules(child)]
 
@@ -58,12 +58,12 @@ class ParallelModules:
     @property
     def sharded_by_fsdp1(self) -> bool:
         """Whether gradients are plain shards, which only FSDP1 itself can reduce over processes."""
-        fsdp1 = [module for module in self.all or () if isinstance(module, FullyShardedDataParallel)]
-        return any(module.sharding_strategy != ShardingStrategy.NO_SHARD for module in fsdp1)
+        fsdp1 = [module for module in self.all or () if is_fsdp1(module)]
+        return any(module.sharding_strategy.name != "NO_SHARD" for module in fsdp1)
 
     def check_sam(self, accumulative_counts: int) -> None:
         """Raise ConfigError where a first pass without averaging would get into the gradients of the second."""
-        sharded = [each for each in self.all or () if isinstance(each, FSDPModule)]
+        sharded = [each for each in self.all or () if is_fsdp2(each)]
         if self.sharded_by_fsdp1 or (sharded and accumulative_counts > 1):
             raise ConfigError(
                 "sam: sharded gradients are held in one place until they are averaged, where those of the first "
@@ -81,7 +81,7 @@ class ParallelModules:
                 f"accumulative_counts={accumulative_counts}: DDP's static_graph=True averages gradients in the "
                 "first backward pass, which accumulation holds back. Leave out static_graph."
             )
-        if any(isinstance(each, FSDPModule) for each in modules) and not is_sharded(params()):
+        if any(is_fsdp2(each) for each in modules) and not is_sharded(params()):
             owned = {id(param) for model in self._of_model for param in model.parameters()}
             if not any(id(param) in owned for param in params()):
                 raise ConfigError("fully_shard gave the model new parameters: build the wrapper after it.")
@@ -126,7 +126,7 @@ def no_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Hold back the averaging of `modules`; DDP reads this in the forward, FSDP in the backward pass."""
     with contextlib.ExitStack() as stack:
         for module in modules:
-            if not isinstance(module, FSDPModule):
+            if not is_fsdp2(module):
                 stack.enter_context(module.no_sync())  # type: ignore[operator]
         yield
 
@@ -134,7 +134,7 @@ def no_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
 def set_fsdp2_sync(modules: Sequence[nn.Module], sync: bool) -> None:
     """Tell FSDP2 modules whether the next backward pass averages gradients."""
     for module in modules:
-        if isinstance(module, FSDPModule):
+        if is_fsdp2(module):
             module.set_requires_gradient_sync(sync)
 
 

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from optwrap.optim.constructors.hybrid import optimizers_of
 from optwrap.optim.schedule.in_parts import InParts
 from optwrap.optim.schedule.schedulers import PlateauAfter
+from optwrap.optim.step.own_step import built_bare
 
 _SEEN_BY_PLATEAUS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
@@ -34,7 +35,8 @@ class StandIn(Optimizer):
                 defaults[option] = groups[0][option]
         for group in groups:
             group["base"] = group["lr"]
-        super().__init__(groups, defaults)
+        with built_bare():
+            super().__init__(groups, defaults)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Do nothing, but count for schedulers as an optimizer's step."""

@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from optwrap.optim.parallel.sharding import is_sharded
 from optwrap.optim.step.layout import KnownState, params_of
-from optwrap.optim.step.own_step import is_intercepted, is_profiled, is_replaced, is_scaled
+from optwrap.optim.step.own_step import is_intercepted, is_profiled, is_replaced, is_scaled, note_step
 
 _Places = dict[str, list[int]]
 
@@ -92,8 +92,7 @@ class DirectStep:
             state = {name: [tensors[number] for number in numbers] for name, numbers in places.items()}
             self._call(group, params, grads[start:end], state, scaling)
             start = end
-        if "step" in vars(self._optimizer):  # a scheduler's, which makes a note of steps
-            self._optimizer._opt_called = True  # type: ignore[attr-defined]
+        note_step(self._optimizer)
 
 
 def zero_grad(optimizer: Optimizer, /, **kwargs: Any) -> None:

@@ -21,7 +21,7 @@ from optwrap.optim.step.gathered_step import GatheredStep
 from optwrap.optim.step.layout import PLAIN_TENSORS, KnownState, Layout, align_strides, params_of, prepare, unfit
 from optwrap.optim.step.loading import load
 from optwrap.optim.step.norm import norm_of, norm_of_shards
-from optwrap.optim.step.own_step import is_replaced
+from optwrap.optim.step.own_step import is_replaced, step_bare
 from optwrap.optim.step.sharded_step import stepper, unfused
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,10 @@ class FusedKernel:
             self._direct(grads, grad_scale, found_inf)
             return
         with _scaled(self.optimizer, grad_scale, found_inf):
-            self._stepper.step()
+            if self._stepper is self.optimizer:
+                step_bare(self.optimizer)
+            else:
+                self._stepper.step()
         if self._state is None:
             self._state = KnownState(self.optimizer)  # the step has created what was missing
 

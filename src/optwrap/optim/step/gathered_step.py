@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Replicate
 from torch.optim import Optimizer
+
+from optwrap.optim.parallel.dtensors import is_dtensor
 
 
 @contextmanager
@@ -59,12 +60,14 @@ class GatheredStep:
 
 
 def _whole(tensor: Any) -> Any:
-    if not isinstance(tensor, DTensor):
+    if not is_dtensor(tensor):
         return tensor
+    from torch.distributed.tensor import Replicate  # loaded by now, since the tensor is one of its
+
     return tensor.redistribute(placements=[Replicate()] * tensor.device_mesh.ndim)
 
 
 def _sharded_as(param: Tensor, value: Any) -> Any:
-    if not isinstance(value, DTensor) or not isinstance(param, DTensor) or value.shape != param.shape:
+    if not is_dtensor(value) or not is_dtensor(param) or value.shape != param.shape:
         return value
     return value.redistribute(placements=param.placements)

@@ -13,6 +13,7 @@ from torch.optim import LBFGS, Optimizer
 
 from optwrap.errors import ConfigError
 from optwrap.optim.parallel.sharded_state import place_state
+from optwrap.optim.step.own_step import bare
 
 _HOW_IT_STEPS = ("fused", "foreach")  # this run's own choice
 _NAMED = "load_named_state_dict, from what named_state_dict returned, starts what is new without state"
@@ -37,7 +38,7 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
     keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
     try:
         try:
-            optimizer.load_state_dict({**state_dict, "state": state})
+            bare(optimizer, "load_state_dict")({**state_dict, "state": state})
         except KeyError as error:  # torch looks for what the optimizer itself would have there
             raise _of_another(optimizer, f"it has no {error}") from error
         for group, own in zip(optimizer.param_groups, before[1], strict=True):

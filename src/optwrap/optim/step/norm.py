@@ -6,9 +6,9 @@ from operator import attrgetter
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
+from optwrap.optim.parallel.dtensors import is_dtensor_type
 from optwrap.optim.parallel.sharding import Spread, join_norms, shards_of, spread
 
 _SMALL = 2**13  # elements: smaller gradients are measured together, a call costs more than their sum
@@ -28,7 +28,7 @@ def norm_of(grads: Sequence[Tensor], norm_type: float = 2.0) -> Tensor:
     if not grads:
         return torch.tensor(0.0)
     found = set(zip(map(type, grads), map(_device, grads), map(_dtype, grads), strict=True))
-    if any(issubclass(kind, DTensor) for kind, _, _ in found):
+    if any(is_dtensor_type(kind) for kind, _, _ in found):
         return norm_of_shards(shards_of(grads), spread(grads), norm_type)
     kinds = {(kind, device.type, dtype) for kind, device, dtype in found}
     if norm_type == 2.0 and kinds == {(Tensor, "cpu", torch.float32)}:

@@ -1,6 +1,14 @@
-"""Who would notice if an optimizer's `step` or `zero_grad` were not called: hooks, replacements, profilers."""
+"""Who would notice if an optimizer's `step` or `zero_grad` were not called: hooks, replacements, profilers.
 
-from collections.abc import Callable
+And torch's own methods without what keeps its compiler off them: that loads the compiler, which takes a second or
+two and is of use to few runs. Once it is loaded, methods are what they are.
+"""
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,6 +41,46 @@ def is_replaced(optimizer: Optimizer, method: str) -> bool:
         return False
     own = vars(optimizer)[method]
     return own is None or getattr(own, "__self__", optimizer) is not optimizer or not _is_of_torch(own)
+
+
+def note_step(optimizer: Optimizer) -> None:
+    """Note for torch's schedulers that a step was made, as the `step` that they put in its place does."""
+    if "step" in vars(optimizer):
+        optimizer._opt_called = True  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def built_bare() -> Iterator[None]:
+    """Let optimizers be built inside without loading torch's compiler."""
+    decorated = Optimizer.add_param_group
+    if not _compiler_is_loaded():
+        Optimizer.add_param_group = inspect.unwrap(decorated)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Optimizer.add_param_group = decorated  # type: ignore[method-assign]
+
+
+def bare(optimizer: Optimizer, method: str) -> Callable[..., Any]:
+    """Return a method of the optimizer that does not load torch's compiler, where it is torch's own."""
+    if _compiler_is_loaded() or is_replaced(optimizer, method):
+        return getattr(optimizer, method)
+    return partial(inspect.unwrap(getattr(type(optimizer), method)), optimizer)
+
+
+def step_bare(optimizer: Optimizer) -> None:
+    """Do what `optimizer.step()` does, without loading torch's compiler where nobody would notice."""
+    noticed = is_intercepted(optimizer) or is_profiled() or optimizer.defaults.get("differentiable")
+    if noticed or _compiler_is_loaded():
+        optimizer.step()
+        return
+    with torch.no_grad():
+        bare(optimizer, "step")()
+    note_step(optimizer)
+
+
+def _compiler_is_loaded() -> bool:
+    return "torch._dynamo" in sys.modules
 
 
 def is_scaled(optimizer: Optimizer) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import (
     ASGD,
     LBFGS,
@@ -31,6 +30,7 @@ from torch.optim import (
 )
 
 from optwrap.errors import ConfigError
+from optwrap.optim.parallel.dtensors import is_dtensor
 from optwrap.optim.parallel.sharding import is_sharded, on_shards, shard_of, shards_of
 from optwrap.optim.step.gathered_step import GatheredStep
 from optwrap.optim.step.layout import KnownState, are_same, params_of
@@ -90,7 +90,7 @@ class ShardedStep:
         for param, shard in zip(self._params, self._shards, strict=True):
             if state := optimizer.state.get(param):
                 own = {name: shard_of(value) for name, value in state.items()}
-                self._state[shard] = own if isinstance(param, DTensor) else state
+                self._state[shard] = own if is_dtensor(param) else state
         self._new = [param for param in self._params if shard_of(param) not in self._state]
         self._known = KnownState(optimizer)
 
@@ -146,8 +146,10 @@ def unfused(optimizer: Optimizer) -> Iterator[None]:
 
 def _placed_as(param: Tensor, shard: Any) -> Any:
     """Return the DTensor of which `shard` is this process's, where it is laid out as the parameter's."""
-    if not isinstance(param, DTensor) or not isinstance(shard, Tensor) or shard.shape != shard_of(param).shape:
+    if not is_dtensor(param) or not isinstance(shard, Tensor) or shard.shape != shard_of(param).shape:
         return shard
+    from torch.distributed.tensor import DTensor  # loaded by now, since the parameter is one
+
     return DTensor.from_local(
         shard, param.device_mesh, param.placements, run_check=False, shape=param.shape, stride=param.stride()
     )
