@@ -1,6 +1,6 @@
 """How each picture is begun and written: no pyplot, no display, small files.
 
-matplotlib is loaded with the first picture: it takes half a second, and a run draws at its end.
+matplotlib and pillow are loaded with the first picture: they take half a second, and a run draws at its end.
 """
 
 import io
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from optwrap.files import write_bytes
 
@@ -28,6 +27,8 @@ def new_figure(width: float, height: float, **options: Any) -> "Figure":
 
 def write_small(figure: "Figure", png: Path, dpi: int) -> None:
     """Write a figure in 256 colours: a third of the size of true ones, and a page holds several pictures."""
+    from PIL import Image
+
     figure.set_dpi(dpi)
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]

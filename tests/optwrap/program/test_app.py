@@ -374,7 +374,7 @@ def test_the_first_update_waits_for_no_library_that_it_has_no_use_for(tmp_path: 
         "compiler = {'torch._dynamo', 'torch._inductor', 'torch.distributed.tensor', 'sympy'}\n"
         "def seen(*given):\n"
         "    stats = step(*given)\n"
-        "    others = {'torchmetrics', 'matplotlib', 'torchvision', 'torch.distributed.checkpoint'}\n"
+        "    others = {'torchmetrics', 'matplotlib', 'PIL', 'torchvision', 'torch.distributed.checkpoint'}\n"
         "    print('LOADED', *((others | compiler) & sys.modules.keys()))\n"
         "    return stats\n"
         "ClassificationTask.train_step = seen\n"
