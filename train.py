@@ -29,7 +29,7 @@ def main(cfg: Any) -> float:
         data,
         program.Interruption(process.ranks.agreement()) as interruption,
         run.record(course) as recorder,
-        run.Saver(course, recorder, hooks, cfg.on_nonfinite) as saver,
+        run.Saver(course, recorder, hooks, cfg.on_nonfinite, interruption) as saver,
         run.debugger(cfg.debug, model, course.folder, recorder.where) as debug_step,
     ):
 

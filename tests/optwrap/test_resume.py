@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,28 @@ def test_what_is_written_in_the_background_is_there_when_a_signal_has_ended_the_
     train(*QUICK, "resume=auto", f"hydra.run.dir={folder}")
     found = [each for each in differences(whole, folder) if ".config.checkpoint." not in each]
     assert found == []
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_requeues_is_called_when_the_checkpoint_is_on_disk(train, at, monkeypatch, tmp_path):
+    folder, seen, save = tmp_path / "requeued", [], torch.save
+
+    def slowly(*args, **kwargs):
+        time.sleep(0.3)
+        save(*args, **kwargs)
+
+    def requeue(signum, frame):
+        seen.extend(path.name for path in (folder / "checkpoints").iterdir())
+        raise SystemExit(7)
+
+    monkeypatch.setattr(torch, "save", slowly)
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        at(3, sends(signal.SIGUSR2))
+        ends_with(7, train, *QUICK, *STRATEGIES["background"], f"hydra.run.dir={folder}")
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert "update_000003.pt" in seen
 
 
 def test_a_signal_in_an_evaluation_ends_it_at_once_and_nothing_is_lost(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from optwrap.checkpoint.files import Checkpoints
 from optwrap.plan.ranks import Ranks
 
-_PLAIN = (Tensor, nn.Parameter)
 _LARGE = 16 * 2**20
 """Bytes of tensors below which a thread takes longer to begin than a file to be written."""
 
@@ -78,10 +77,12 @@ class FileSaver:
         """Wait until every checkpoint is on disk; raises as `save`."""
         if self._pending is None:
             return
+        error = self._pending.written.exception()  # a signal may end this; what is being written stays known
         pending, self._pending = self._pending, None
-        path = pending.written.result()
+        if error is not None:
+            raise error
         if pending.is_best:
-            self._checkpoints.mark_best(path)
+            self._checkpoints.mark_best(pending.path)
 
 
 def on_host(state: Any) -> Any:
@@ -93,14 +94,18 @@ def on_host(state: Any) -> Any:
 
 
 def _copied(value: Any, copies: dict[Any, Tensor]) -> Any:
-    if type(value) in _PLAIN and value.layout is torch.strided:
-        key = value.device, value.data_ptr(), value.dtype, value.shape, value.stride()
+    if isinstance(value, Tensor):
+        if type(value) not in (Tensor, nn.Parameter) or value.layout is not torch.strided or value.is_meta:
+            return value.detach().clone()
+        place = value.device, value.data_ptr(), value.shape, value.stride()
+        key = *place, value.dtype, value.is_conj(), value.is_neg()
         if key not in copies:
             copies[key] = value.detach().to("cpu", copy=True)
-        return copies[key]
+        return copies[key] if type(value) is Tensor else nn.Parameter(copies[key], value.requires_grad)
     if isinstance(value, dict):
         new = copy.copy(value)  # a model's state dict also has attributes
-        new.update((key, _copied(item, copies)) for key, item in value.items())
+        for key, item in value.items():  # one by one: to `update` a Counter is to add to it
+            new[key] = _copied(item, copies)
         return new
     if type(value) in (list, tuple):
         return type(value)(_copied(item, copies) for item in value)

@@ -71,9 +71,8 @@ def output_is_read() -> bool:
 
 def reader_gone() -> int:
     """Write no more to a pipe that nobody reads, as after `| head`; return the exit code."""
-    os.dup2(
-        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-    )  # what is still in the buffer has to go somewhere
+    # What is still in the buffer has to go somewhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 
@@ -167,6 +166,7 @@ class Interruption:
         self._handlers, self._before = ExitStack(), dict[int, Any]()
         self._others: dict[int, Handler] = {}
         self._ends_at_once = False
+        self.settle: Callable[[], object] | None = None  # before another's handler: the end of a save
 
     def requested(self, ends_update: bool) -> bool:
         """Whether to save after this micro-batch; `ends_update` tells whether it is the last of an update."""
@@ -189,6 +189,8 @@ class Interruption:
             signum = self._noted.pop(0)
             if signum not in self._others:
                 raise Interrupted(signum)
+            if self.settle is not None:
+                self.settle()
             self._others[signum](signum, None)
 
     @contextmanager

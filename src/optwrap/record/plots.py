@@ -26,7 +26,7 @@ COLUMNS = 5
 """Panels side by side; a GAN with its metrics and learning rates fills two lines."""
 WIDTH, HEIGHT = 4.2, 3.4
 """Inches of a panel, of which so many are for its labels and its title:"""
-LEFT, RIGHT, BELOW, ABOVE = 0.75, 0.15, 0.55, 0.45
+LEFT, RIGHT, BELOW, ABOVE = 0.9, 0.15, 0.55, 0.45
 
 
 def plot_curves(metrics_csv: str | os.PathLike[str], png: str | os.PathLike[str]) -> None:

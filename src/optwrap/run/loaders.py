@@ -188,7 +188,10 @@ def make_loaders(
         "generator": torch.Generator().manual_seed(seed),
     }
     how: dict[str, Any] = {"device": process.device, "memory_format": memory_format}
-    there = partial(copied_ahead, **how) if copied else partial(map, partial(to_device, **how))
+    if copied:
+        there: Any = partial(copied_ahead, **how, copying=torch.cuda.Stream(process.device))
+    else:
+        there = partial(map, partial(to_device, **how))
     return Loaders(order, splits, there, options)
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import BooleanNode, DictConfig
+from omegaconf.errors import ValidationError
 from torch import nn
 
 from optwrap import optim
@@ -28,16 +29,24 @@ def build_model(cfg: DictConfig, process: Process) -> nn.Module:
     Raises:
         ConfigError: `cfg.compile` is neither true, false nor a mode of torch.compile.
     """
-    if not isinstance(cfg.compile, bool) and cfg.compile not in MODES:
-        like = did_you_mean(str(cfg.compile), ("true", "false", *MODES))
-        raise ConfigError(f"compile={cfg.compile}: it is true, false or one of {', '.join(MODES)}.{like}")
+    compiled = _compiled(cfg.compile)
     model = build(cfg.model, "model").to(process.device)
     set_threads(cfg.get("threads"), model, process.device)
     if cfg.channels_last:
         model = model.to(memory_format=memory_format(cfg))
-    if cfg.compile:
-        model.compile(mode=None if cfg.compile is True else cfg.compile)  # in place: names of parameters stay
+    if compiled:
+        model.compile(mode=None if compiled is True else compiled)  # in place: names of parameters stay
     return model
+
+
+def _compiled(asked: Any) -> bool | str:
+    if asked in MODES:
+        return str(asked)
+    try:
+        return bool(BooleanNode(asked, is_optional=False))
+    except ValidationError as error:
+        like = did_you_mean(str(asked), ("true", "false", *MODES))
+        raise ConfigError(f"compile={asked}: it is true, false or one of {', '.join(MODES)}.{like}") from error
 
 
 def init_weights(model: nn.Module, cfg: DictConfig) -> None:

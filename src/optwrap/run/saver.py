@@ -19,7 +19,7 @@ from optwrap.optim import load_named_state_dict
 from optwrap.optim.wrapper_dict import named_wrappers
 from optwrap.plan.calls import CallCheck, begin
 from optwrap.plan.random_state import get_random_state, set_random_state
-from optwrap.program.interruption import Interrupted
+from optwrap.program.interruption import Interrupted, Interruption
 from optwrap.record.recorder import Recorder
 from optwrap.run.course import Course
 from optwrap.run.nonfinite import NonFiniteWatch
@@ -34,12 +34,21 @@ class Saver:
     A context manager: one that is still being written in the background is waited for at the end.
     """
 
-    def __init__(self, course: Course, recorder: Recorder, hooks: Hooks, on_nonfinite: str) -> None:
+    def __init__(
+        self,
+        course: Course,
+        recorder: Recorder,
+        hooks: Hooks,
+        on_nonfinite: str,
+        interruption: Interruption,
+    ) -> None:
         self._checkpoints, self._parts, self._plan = course.checkpoints, course.parts, course.plan
         self._config, self._saved, self._process = course.config, course.saved, course.process
         self._ranks = course.process.ranks
         self._recorder, self._hooks, self._objective = recorder, hooks, course.objective
+        interruption.settle = self.wait
         self._newest: Path | None = None
+        self._untold = False
         switches = course.config["checkpoint"]
         self._sharded = switches["sharded"]
         self._writer = _writer(course, switches)
@@ -53,8 +62,7 @@ class Saver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None or isinstance(error, Interrupted):
-            self._writer.wait()
-            self._tell_if_written()
+            self.wait()
         else:
             with suppress(Exception):  # the one that ends the run is the one to show
                 # Other ranks may be gone, and shards are written together.
@@ -86,12 +94,19 @@ class Saver:
             self.save(0)
         return self._plan.start.micro_batches
 
+    def wait(self) -> None:
+        """Wait until every checkpoint is on disk; raises as `save`."""
+        self._writer.wait()
+        self._tell_if_written()
+
     def save(self, count: int) -> None:
         """Write a checkpoint after micro-batch `count`, unless something is NaN or inf, or ranks disagree.
 
         Raises:
             ConfigError: as `NonFiniteWatch.check` and `check_replicas`, or the disk is full.
         """
+        self.wait()
+        self._untold = False  # until this one is on its way: its rows are no checkpoint's yet
         self.watch.check(count)
         check_replicas(self._parts.model, self._ranks)
         plan = self._plan
@@ -121,11 +136,13 @@ class Saver:
         }
         state = self._parts.local_state_dict() if self._sharded else self._parts.state_dict()
         self._newest = self._writer.save(state | rest, plan.update_after(count), held)
+        self._untold = True
         self._tell_if_written()
 
     def _tell_if_written(self) -> None:
         """Let trackers have the rows that a resumed run will not make again."""
-        if self._writer.is_idle:
+        if self._untold and self._writer.is_idle:
+            self._untold = False
             self._recorder.saved()
 
     def keep_if_best(self, metrics: Mapping[str, float]) -> None:

@@ -78,7 +78,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         images = self.images[where]
         if self.augment is not None:
             images = self.augment(images)
-        return self.prepare(images), self.labels[where].long()
+        return self.prepare(images).contiguous(), self.labels[where].long()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Checkpoints of one file, written at once or by a thread; tests/optwrap/test_resume.py has whole runs."""
 
+import signal
 import subprocess
 import threading
 from collections import OrderedDict
@@ -157,6 +158,32 @@ def test_a_copy_on_the_host_has_tied_weights_once_and_what_belongs_to_a_models_s
     assert copied["head.weight"].data_ptr() != own["head.weight"].data_ptr()
     assert copied._metadata == own._metadata
     assert equal(dict(copied), dict(own))
+
+
+def test_a_copy_on_the_host_is_what_it_was_given():
+    weight = nn.Parameter(torch.ones(2))
+    milestones = torch.optim.lr_scheduler.MultiStepLR(torch.optim.SGD([weight], lr=0.1), [4, 6]).state_dict()
+    numbers = torch.tensor([1 + 2j, 3 - 1j])
+    given = [milestones, numbers, numbers.conj(), torch.empty(3, device="meta"), weight, torch.eye(2).to_sparse()]
+    copied = on_host(given)
+    assert copied[0] == milestones
+    assert equal(copied[1:3], given[1:3])
+    assert (copied[3].is_meta, copied[3].shape) == (True, (3,))
+    assert isinstance(copied[4], nn.Parameter)
+    assert equal(copied[5].to_dense(), torch.eye(2))
+
+
+def test_an_interrupted_wait_forgets_no_checkpoint(checkpoints, held_back):
+    saver = FileSaver(checkpoints, ALONE, asynchronous=True)
+    saver.mark_best(saver.save(state(1.0), 1, 0))
+    main = threading.main_thread().ident
+    threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        saver.wait()
+    assert not saver.is_idle
+    held_back.set()
+    saver.wait()
+    assert equal(load(checkpoints.best, CPU), state(1.0))
 
 
 def test_a_copy_on_the_host_lies_in_memory_as_the_tensor_does():

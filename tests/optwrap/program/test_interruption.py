@@ -112,6 +112,20 @@ def test_a_scheduler_that_requeues_is_called_after_the_checkpoint_and_its_exit_p
     assert submitit == ["checkpoint", "requeue"]
 
 
+def test_a_scheduler_is_called_when_what_is_being_written_is_there(submitit):
+    def run():
+        with Interruption() as interruption:
+            interruption.settle = lambda: submitit.append("written")
+            send(signal.SIGUSR2)
+            assert interruption.requested(True)
+            submitit.append("checkpoint")
+            interruption.check()
+
+    with pytest.raises(SystemExit):
+        run()
+    assert submitit == ["checkpoint", "written", "requeue"]
+
+
 def test_a_run_saves_at_each_sigterm_that_a_scheduler_ignores_and_goes_on(submitit):
     """Slurm sends it when the time of grace begins, and when it ends; submitit waits to be killed."""
     with Interruption() as interruption:

@@ -43,7 +43,7 @@ def test_batches_copied_ahead_are_those_of_the_host_while_the_device_is_busy():
         [torch.full((256, 1024), float(each)).pin_memory() for each in range(20)],
     )
     busy, sums = torch.rand(2048, 2048, device=device), []
-    for batch in copied_ahead(iter(batches), device, torch.preserve_format):
+    for batch in copied_ahead(batches, device, torch.preserve_format, torch.cuda.Stream(device)):
         busy = busy @ busy / busy.norm()  # what the next copy must not come before
         sums.append(batch.mean())
         del batch

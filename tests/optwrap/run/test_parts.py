@@ -15,7 +15,9 @@ def built(compiled=False):
     return build_model(cfg, Process(torch.device("cpu")))
 
 
-@pytest.mark.parametrize(("asked", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead")])
+@pytest.mark.parametrize(
+    ("asked", "mode"), [(True, None), ("on", None), (1, None), ("reduce-overhead", "reduce-overhead")]
+)
 def test_channels_last_and_compile_keep_the_names(asked, mode, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: compiled.append((self, mode)))
@@ -25,7 +27,7 @@ def test_channels_last_and_compile_keep_the_names(asked, mode, monkeypatch):
     assert [name for name, _ in model.named_parameters()] == ["weight", "bias"]
 
 
-@pytest.mark.parametrize("asked", ["reduce_overhead", "max-autotun", 1, None])
+@pytest.mark.parametrize("asked", ["reduce_overhead", "max-autotun", 0.5, None])
 def test_what_is_no_mode_of_torch_compile_is_an_error_that_lists_them(asked):
     with pytest.raises(ConfigError, match=rf"compile={asked}: it is true, false or one of default, "):
         built(asked)

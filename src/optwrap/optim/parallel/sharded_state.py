@@ -10,7 +10,7 @@ from optwrap.optim.parallel.dtensors import is_dtensor
 
 
 def full(state: Any, keep: bool = True) -> Any:
-    """Return a nest of dicts and lists with every tensor whole and on the CPU; plain ones there are not copied.
+    """Return a nest of dicts and lists with every tensor whole: sharded ones on the CPU, plain ones as they are.
 
     All processes call it, each with its own shards, and gather one tensor at a time. Those that do not `keep`
     what was gathered get None in place of every sharded tensor.
@@ -22,7 +22,7 @@ def full(state: Any, keep: bool = True) -> Any:
     if is_dtensor(state):
         whole = state.full_tensor()
         return whole.detach().cpu() if keep else None
-    return state.detach().cpu() if isinstance(state, Tensor) else state
+    return state.detach() if isinstance(state, Tensor) else state
 
 
 def placed_as(param: Tensor, value: Any) -> Any:

@@ -53,8 +53,10 @@ def note_step(optimizer: Optimizer) -> None:
 def built_bare() -> Iterator[None]:
     """Let optimizers be built inside without loading torch's compiler."""
     decorated = Optimizer.add_param_group
-    if not _compiler_is_loaded():
-        Optimizer.add_param_group = inspect.unwrap(decorated)  # type: ignore[method-assign]
+    if _compiler_is_loaded() or not hasattr(decorated, "__wrapped__") or not _is_of_torch(decorated):
+        yield  # another thread builds one now, or somebody has put his own in its place
+        return
+    Optimizer.add_param_group = inspect.unwrap(decorated)  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -51,10 +51,16 @@ def _fits(sets: Any, device: torch.device) -> bool:
 
 
 def copied_ahead(
-    batches: Iterable[Any], device: torch.device, memory_format: torch.memory_format
+    batches: Iterable[Any],
+    device: torch.device,
+    memory_format: torch.memory_format,
+    copying: "torch.cuda.Stream",
 ) -> Iterator[Any]:
-    """Yield batches on a CUDA device, each copied there while the one before it is computed with."""
-    computing, copying = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    """Yield batches on a CUDA device, each copied there by a stream while the one before it is computed with.
+
+    One stream is enough for all loaders: memory is kept for each.
+    """
+    computing = torch.cuda.current_stream(device)
 
     def copied(batch: Any) -> tuple[Any, torch.cuda.Event]:
         # It may take the memory of a batch that was let go: whatever was told to read that comes first.
@@ -68,6 +74,7 @@ def copied_ahead(
         (batch, there), following = following, next(each, None)
         computing.wait_event(there)
         yield batch
+        del batch
 
 
 def to_device(batch: Any, device: torch.device, memory_format: torch.memory_format = torch.preserve_format) -> Any:

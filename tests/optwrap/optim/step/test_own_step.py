@@ -1,6 +1,7 @@
 """Torch's own methods without its compiler do what they do with it; what others wrote is called as it is."""
 
 import copy
+import functools
 import sys
 import warnings
 
@@ -71,6 +72,30 @@ def test_add_param_group_is_torchs_again_afterwards(without_compiler):
     decorated = Optimizer.add_param_group
     with pytest.raises(ValueError, match="Invalid learning rate"), built_bare():
         SGD([nn.Parameter(torch.ones(1))], lr=-1)
+    assert Optimizer.add_param_group is decorated
+
+
+def test_what_others_put_in_its_place_is_called(without_compiler, monkeypatch):
+    called, own = [], Optimizer.add_param_group.__wrapped__
+
+    @functools.wraps(own)
+    def counted(self, group):
+        called.append(len(group["params"]))
+        own(self, group)
+
+    monkeypatch.setattr(Optimizer, "add_param_group", counted)
+    with built_bare():
+        SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    assert called == [1]
+    assert Optimizer.add_param_group is counted
+
+
+def test_contexts_that_overlap_leave_torchs_method(without_compiler):
+    decorated, first, second = Optimizer.add_param_group, built_bare(), built_bare()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
     assert Optimizer.add_param_group is decorated
 
 

@@ -79,10 +79,9 @@ class Stream:
 def test_each_batch_is_copied_before_the_one_before_it_is_computed_with(count, monkeypatch):
     told = []
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("computing", told))
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("copying", told))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     batches = (torch.tensor(each) for each in range(1, count + 1))
-    for batch in copied_ahead(batches, CPU, torch.preserve_format):
+    for batch in copied_ahead(batches, CPU, torch.preserve_format, Stream("copying", told)):
         told.append(f"batch {batch}")
     first = ["copying waits for computing", "copying copies 1"]
     second = ["copying waits for computing", "copying copies 2"]
