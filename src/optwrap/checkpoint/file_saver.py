@@ -21,40 +21,24 @@ _LARGE = 16 * 2**20
 
 @dataclass
 class _Pending:
+    """A checkpoint that is being written; `finish` takes what went wrong, or None."""
+
     path: Path
-    written: "Future[Path]"
+    written: "Future[Any]"
+    finish: Callable[[BaseException | None], None]
     is_best: bool = False
 
 
-class FileSaver:
-    """Writes each checkpoint as one file, by rank 0.
+class Ongoing:
+    """The checkpoint that is being written in the background, where there is one."""
 
-    With `asynchronous`, a thread writes it from a copy in the host's memory; None: where the tensors take 16 MiB
-    or more. It counts, as the newest and for `keep`, once it is whole; what went wrong comes out of the first
-    `poll` after that, of `wait`, or of the next `save`.
-    """
-
-    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool | None) -> None:
-        self._checkpoints, self._ranks, self._asynchronous = checkpoints, ranks, asynchronous
+    def __init__(self, checkpoints: Checkpoints, ranks: Ranks) -> None:
+        self._checkpoints, self._ranks = checkpoints, ranks
         self._pending: _Pending | None = None
 
-    def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
-        """Save rank 0's `state`, after waiting for the checkpoint before; return the path of its file.
-
-        Raises:
-            ConfigError: as `Checkpoints.save`.
-        """
-        self.wait()
-        path = self._checkpoints.path_of(update, held)
-        if not self._ranks.is_first:
-            return path
-        if self._asynchronous is None:
-            self._asynchronous = _nbytes(state) >= _LARGE
-        if not self._asynchronous:
-            return self._checkpoints.save(state, update, held)
-        write = partial(self._checkpoints.save, on_host(state), update, held)
-        self._pending = _Pending(path, _in_background(write))
-        return path
+    def begin(self, path: Path, written: "Future[Any]", finish: Callable[[BaseException | None], None]) -> None:
+        """Take in a checkpoint whose file will be at `path`; when it is `written`, call `finish`."""
+        self._pending = _Pending(path, written, finish)
 
     @property
     def is_idle(self) -> bool:
@@ -69,20 +53,58 @@ class FileSaver:
             self._checkpoints.mark_best(path)
 
     def poll(self) -> None:
-        """Finish a checkpoint that is written by now; raises as `save`."""
+        """Finish a checkpoint that is written by now.
+
+        Raises:
+            ConfigError: as `Checkpoints.save`.
+        """
         if self._pending is not None and self._pending.written.done():
             self.wait()
 
     def wait(self) -> None:
-        """Wait until every checkpoint is on disk; raises as `save`."""
+        """Wait until every checkpoint is on disk; raises as `poll`."""
         if self._pending is None:
             return
         error = self._pending.written.exception()  # a signal may end this; what is being written stays known
         pending, self._pending = self._pending, None
-        if error is not None:
-            raise error
-        if pending.is_best:
+        pending.finish(error)
+        if pending.is_best and self._ranks.is_first:
             self._checkpoints.mark_best(pending.path)
+
+
+class FileSaver:
+    """Writes each checkpoint as one file, by rank 0.
+
+    With `asynchronous`, a thread writes it from a copy in the host's memory; None: where the tensors take 16 MiB
+    or more. It counts, as the newest and for `keep`, once it is whole; `ongoing` tells when, and what went wrong.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool | None) -> None:
+        self._checkpoints, self._ranks, self._asynchronous = checkpoints, ranks, asynchronous
+        self.ongoing = Ongoing(checkpoints, ranks)
+
+    def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
+        """Save rank 0's `state`, after waiting for the checkpoint before; return the path of its file.
+
+        Raises:
+            ConfigError: as `Checkpoints.save`.
+        """
+        self.ongoing.wait()
+        path = self._checkpoints.path_of(update, held)
+        if not self._ranks.is_first:
+            return path
+        if self._asynchronous is None:
+            self._asynchronous = _nbytes(state) >= _LARGE
+        if not self._asynchronous:
+            return self._checkpoints.save(state, update, held)
+        write = partial(self._checkpoints.save, on_host(state), update, held)
+        self.ongoing.begin(path, _in_background(write), _raise)
+        return path
+
+
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
 
 
 def on_host(state: Any) -> Any:

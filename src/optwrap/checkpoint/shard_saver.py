@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from optwrap.checkpoint.file_saver import Ongoing
 from optwrap.checkpoint.files import Checkpoints, not_written, save
 from optwrap.checkpoint.shard_files import Writer
 from optwrap.checkpoint.shard_folders import SHARDS, free_folder, temporary
@@ -20,29 +21,18 @@ from optwrap.files import disk_full, flush_folder
 from optwrap.plan.ranks import Ranks
 
 
-@dataclass
-class _Pending:
-    """A checkpoint that is being written: `rest` is all of it but its tensors, `path` where its file will be."""
-
-    path: Path
-    rest: Mapping[str, Any]
-    writer: Writer
-    written: "Future[Any]"
-    is_best: bool = False
-
-
 class ShardSaver:
     """Writes shards into a temporary folder, renames it, and then writes the file that names it: the commit.
 
     Of several ranks all make each call; the file is written by rank 0. With `asynchronous`, tensors are copied to
-    the host's memory and written by a thread; the commit then is made by the first `poll` after that, or `wait`.
+    the host's memory and written by a thread; the commit then is made when `ongoing` is polled after that.
     """
 
     def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool | None) -> None:
         self._checkpoints, self._ranks, self._asynchronous = checkpoints, ranks, asynchronous
         # A group of its own: the thread's messages must not come between those of the training.
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
-        self._pending: _Pending | None = None
+        self.ongoing = Ongoing(checkpoints, ranks)
 
     def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
         """Save this rank's part of a checkpoint, after waiting for the one before; return the path of its file.
@@ -50,7 +40,7 @@ class ShardSaver:
         Raises:
             ConfigError: the disk is full; earlier checkpoints are as they were.
         """
-        self.wait()
+        self.ongoing.wait()
         path = self._checkpoints.path_of(update, held)
         if self._ranks.is_first:
             self._checkpoints.clean()
@@ -58,9 +48,9 @@ class ShardSaver:
         self._ranks.first(None)  # the others write into this folder
         rest, tensors = take_tensors(state)
         writer = Writer(temporary(path))
-        self._pending = _Pending(path, rest, writer, self._start(tensors, writer))
+        self.ongoing.begin(path, self._start(tensors, writer), partial(self._finish, path, rest, writer))
         if not self._asynchronous:
-            self.wait()
+            self.ongoing.wait()
         return path
 
     def _start(self, tensors: dict[str, Tensor], writer: Writer) -> "Future[Any]":
@@ -74,47 +64,23 @@ class ShardSaver:
             written.set_exception(error)
         return written
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether every checkpoint is committed."""
-        return self._pending is None
-
-    def mark_best(self, path: Path) -> None:
-        """Keep this checkpoint as the best so far; one that is being written, as soon as it is there."""
-        if self._pending is not None and self._pending.path == path:
-            self._pending.is_best = True
-        elif self._ranks.is_first:
-            self._checkpoints.mark_best(path)
-
-    def poll(self) -> None:
-        """Commit a checkpoint whose shards are written by now; raises as `save`."""
-        if self._pending is not None and self._pending.written.done():
-            self.wait()
-
-    def wait(self) -> None:
-        """Wait until every checkpoint is committed; raises as `save`."""
-        if self._pending is None:
-            return
-        error = self._pending.written.exception()
-        pending, self._pending = self._pending, None
+    def _finish(self, path: Path, rest: Mapping[str, Any], writer: Writer, error: BaseException | None) -> None:
         if error is not None:
             if self._ranks.is_first:
-                shutil.rmtree(temporary(pending.path), ignore_errors=True)
+                shutil.rmtree(temporary(path), ignore_errors=True)
             full = disk_full(cause(error))
-            raise (cause(error) if full is None else not_written(pending.path, full)) from error
+            raise (cause(error) if full is None else not_written(path, full)) from error
         if self._ranks.is_first:
-            self._commit(pending)
+            self._commit(path, rest, writer)
 
-    def _commit(self, pending: _Pending) -> None:
-        shards = free_folder(pending.path)
+    def _commit(self, path: Path, rest: Mapping[str, Any], writer: Writer) -> None:
+        shards = free_folder(path)
         try:
-            os.replace(temporary(pending.path), shards)
+            os.replace(temporary(path), shards)
             flush_folder(shards)
             flush_folder(shards.parent)
-            save(pending.path, {**pending.rest, SHARDS: {"folder": shards.name, "index": pending.writer.index}})
+            save(path, {**rest, SHARDS: {"folder": shards.name, "index": writer.index}})
         except BaseException:
             shutil.rmtree(shards, ignore_errors=True)
             raise
-        self._checkpoints.take_in(pending.path)
-        if pending.is_best:
-            self._checkpoints.mark_best(pending.path)
+        self._checkpoints.take_in(path)

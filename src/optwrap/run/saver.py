@@ -52,6 +52,7 @@ class Saver:
         switches = course.config["checkpoint"]
         self._sharded = switches["sharded"]
         self._writer = _writer(course, switches)
+        self._ongoing = self._writer.ongoing
         self._wrappers, self._on_nonfinite = named_wrappers(course.parts.optim_wrapper), on_nonfinite
         self._check_calls = CallCheck(self._wrappers)
 
@@ -66,14 +67,14 @@ class Saver:
         else:
             with suppress(Exception):  # the one that ends the run is the one to show
                 # Other ranks may be gone, and shards are written together.
-                self._writer.poll() if self._sharded else self._writer.wait()
+                self._ongoing.poll() if self._sharded else self._ongoing.wait()
 
     def step(self, stats: Mapping[str, Tensor], count: int) -> None:
         """Watch micro-batch `count`, its numbers and calls; finish a checkpoint that is written by now."""
         self._check_calls(count)
         self.watch.step(stats, count)
-        if not self._writer.is_idle:
-            self._writer.poll()
+        if not self._ongoing.is_idle:
+            self._ongoing.poll()
             self._tell_if_written()
 
     def begin(self) -> int:
@@ -96,7 +97,7 @@ class Saver:
 
     def wait(self) -> None:
         """Wait until every checkpoint is on disk; raises as `save`."""
-        self._writer.wait()
+        self._ongoing.wait()
         self._tell_if_written()
 
     def save(self, count: int) -> None:
@@ -141,7 +142,7 @@ class Saver:
 
     def _tell_if_written(self) -> None:
         """Let trackers have the rows that a resumed run will not make again."""
-        if self._untold and self._writer.is_idle:
+        if self._untold and self._ongoing.is_idle:
             self._untold = False
             self._recorder.saved()
 
@@ -149,11 +150,11 @@ class Saver:
         """Keep the newest checkpoint as the best where its evaluation is the best so far."""
         improves = self._objective.improves(metrics[self._objective.metric])
         if improves and self._newest is not None:
-            self._writer.mark_best(self._newest)
+            self._ongoing.mark_best(self._newest)
 
     def _roll_back(self, count: int) -> None:
         """Give model and optimizers what the last checkpoint holds; everything else goes on from here."""
-        self._writer.wait()
+        self._ongoing.wait()
         sharded = sharded_params(self._parts.model)
         saved = find_saved(AUTO, self._checkpoints, self._process.state_device, self._ranks, sharded)
         if saved is None:

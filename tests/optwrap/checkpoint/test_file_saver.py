@@ -60,7 +60,7 @@ def test_what_was_saved_comes_back_and_the_oldest_go(asynchronous, checkpoints):
     saver = FileSaver(checkpoints, ALONE, asynchronous)
     for update in (1, 2, 3):
         saver.save(state(update), update, 0)
-    saver.wait()
+    saver.ongoing.wait()
     assert names(checkpoints) == ["update_000002.pt", "update_000003.pt"]
     assert equal(load(checkpoints.latest, CPU), state(3))
 
@@ -72,12 +72,12 @@ def test_one_in_the_background_holds_what_there_was_and_is_there_when_it_was_loo
     live["optim_wrapper"]["state"]["weight"]["step"].zero_()
     live["optim_wrapper"]["state"]["weight"]["moments"].clear()
     live["progress"]["at"] = 0.0
-    saver.poll()
-    assert not saver.is_idle
+    saver.ongoing.poll()
+    assert not saver.ongoing.is_idle
     assert not path.exists()
     held_back.set()
-    while not saver.is_idle:
-        saver.poll()
+    while not saver.ongoing.is_idle:
+        saver.ongoing.poll()
     assert equal(load(path, CPU), state(1.0))
 
 
@@ -87,36 +87,36 @@ def test_the_next_save_waits_for_the_one_before(checkpoints, held_back):
     threading.Timer(0.1, held_back.set).start()
     saver.save(state(2.0), 2, 0)
     assert first.exists()
-    saver.wait()
+    saver.ongoing.wait()
 
 
 def test_the_best_is_kept_as_such_once_it_is_written(checkpoints, held_back):
     saver = FileSaver(checkpoints, ALONE, asynchronous=True)
-    saver.mark_best(saver.save(state(1.0), 1, 0))
+    saver.ongoing.mark_best(saver.save(state(1.0), 1, 0))
     assert not checkpoints.best.exists()
     held_back.set()
     for update in (2, 3, 4):
         saver.save(state(update), update, 0)
-    saver.wait()
+    saver.ongoing.wait()
     assert equal(load(checkpoints.best, CPU), state(1.0))
-    saver.mark_best(checkpoints.path_of(4, 0))
+    saver.ongoing.mark_best(checkpoints.path_of(4, 0))
     assert equal(load(checkpoints.best, CPU), state(4))
 
 
 def test_where_nobody_says_only_large_ones_are_written_in_the_background(checkpoints):
     small, large = (FileSaver(checkpoints, ALONE, None) for _ in range(2))
     small.save(state(1.0, size=4 * 2**20 - 100), 1, 0)
-    assert small.is_idle
+    assert small.ongoing.is_idle
     large.save(state(1.0, size=4 * 2**20), 2, 0)
-    assert not large.is_idle
-    large.wait()
+    assert not large.ongoing.is_idle
+    large.ongoing.wait()
 
 
 def test_other_ranks_write_nothing_and_name_the_same_file(checkpoints):
     other = FileSaver(checkpoints, Ranks(rank=1, size=2), asynchronous=True)
     path = other.save({}, 1, 0)
-    other.mark_best(path)
-    other.wait()
+    other.ongoing.mark_best(path)
+    other.ongoing.wait()
     assert path == checkpoints.path_of(1, 0)
     assert not checkpoints.folder.exists()
 
@@ -137,10 +137,10 @@ saver = FileSaver(Checkpoints(folder / "checkpoints", folder / "checkpoint.pt", 
 saver.save({{"x": torch.ones(3)}}, 1, 0)
 saver.save({{"x": torch.zeros(100_000)}}, 2, 0)
 try:
-    saver.wait()
+    saver.ongoing.wait()
 except ConfigError as error:
     print(error)
-saver.wait()
+saver.ongoing.wait()
 """
     done = subprocess.run([forking.python(), "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.count("update_000002.pt: the checkpoint cannot be written (File too large)") == 1
@@ -175,14 +175,14 @@ def test_a_copy_on_the_host_is_what_it_was_given():
 
 def test_an_interrupted_wait_forgets_no_checkpoint(checkpoints, held_back):
     saver = FileSaver(checkpoints, ALONE, asynchronous=True)
-    saver.mark_best(saver.save(state(1.0), 1, 0))
+    saver.ongoing.mark_best(saver.save(state(1.0), 1, 0))
     main = threading.main_thread().ident
     threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        saver.wait()
-    assert not saver.is_idle
+        saver.ongoing.wait()
+    assert not saver.ongoing.is_idle
     held_back.set()
-    saver.wait()
+    saver.ongoing.wait()
     assert equal(load(checkpoints.best, CPU), state(1.0))
 
 

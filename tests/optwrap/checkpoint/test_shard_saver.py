@@ -46,7 +46,7 @@ def saved(checkpoints, *values, asynchronous=False):
     """Save a state for each value, under updates counted from 1."""
     saver = ShardSaver(checkpoints, ALONE, asynchronous)
     paths = [saver.save(state(value), update, 0) for update, value in enumerate(values, start=1)]
-    saver.wait()
+    saver.ongoing.wait()
     return paths
 
 
@@ -78,7 +78,7 @@ def test_one_in_the_background_holds_what_there_was_and_is_there_when_it_was_loo
     live["progress"]["at"] = 0.0
     assert checkpoints.newest(CPU) is None
     while not path.exists():
-        saver.poll()
+        saver.ongoing.poll()
     found = checkpoints.newest(CPU)
     assert found[0] == path
     assert equal(found[1], state(1.0, size=5_000_000))
@@ -113,14 +113,14 @@ def test_a_rank_reads_its_part_of_parameters_that_are_sharded(checkpoints):
 @BOTH
 def test_shards_live_as_long_as_a_file_names_them(asynchronous, checkpoints):
     saver = ShardSaver(checkpoints, ALONE, asynchronous)
-    saver.mark_best(saver.save(state(1.0), 1, 0))
+    saver.ongoing.mark_best(saver.save(state(1.0), 1, 0))
     for update in (2, 3, 4):
         saver.save(state(update), update, 1)
-    saver.wait()
+    saver.ongoing.wait()
     kept = ["update_000003_1.pt", "update_000003_1.shards", "update_000004_1.pt", "update_000004_1.shards"]
     assert names(checkpoints) == ["best.pt", "update_000001.shards", *kept]
     assert equal(checkpoints.find("best", CPU)[1], state(1.0))
-    saver.mark_best(checkpoints.folder / "update_000004_1.pt")
+    saver.ongoing.mark_best(checkpoints.folder / "update_000004_1.pt")
     assert names(checkpoints) == ["best.pt", *kept]
     checkpoints.save({"whole": True}, 5, 0)
     checkpoints.save({"whole": True}, 6, 0)
@@ -281,10 +281,10 @@ checkpoints = Checkpoints(folder / "checkpoints", folder / "checkpoint.pt", keep
 for asynchronous in (False, True):
     saver = ShardSaver(checkpoints, ALONE, asynchronous)
     saver.save({{"model": {{"x": torch.ones(3)}}}}, 1, 0)
-    saver.wait()
+    saver.ongoing.wait()
     try:
         saver.save({{"model": {{"x": torch.zeros(100_000)}}}}, 2, 0)
-        saver.wait()
+        saver.ongoing.wait()
     except ConfigError as error:
         print(error)
 """
