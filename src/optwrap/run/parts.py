@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from omegaconf import BooleanNode, DictConfig
-from omegaconf.errors import ValidationError
+from omegaconf import DictConfig
 from torch import nn
 
 from optwrap import optim
@@ -19,6 +18,8 @@ from optwrap.run.threads import set_threads
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 """Those of torch.compile."""
+_YES, _NO = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
+"""What a switch of a config may be."""
 
 
 def build_model(cfg: DictConfig, process: Process) -> nn.Module:
@@ -40,13 +41,13 @@ def build_model(cfg: DictConfig, process: Process) -> nn.Module:
 
 
 def _compiled(asked: Any) -> bool | str:
-    if asked in MODES:
-        return str(asked)
-    try:
-        return bool(BooleanNode(asked, is_optional=False))
-    except ValidationError as error:
-        like = did_you_mean(str(asked), ("true", "false", *MODES))
-        raise ConfigError(f"compile={asked}: it is true, false or one of {', '.join(MODES)}.{like}") from error
+    word = str(asked).lower()
+    if word in (*_YES, *_NO):
+        return word in _YES
+    if asked not in MODES:
+        like = did_you_mean(word, ("true", "false", *MODES))
+        raise ConfigError(f"compile={asked}: it is true, false or one of {', '.join(MODES)}.{like}")
+    return str(asked)
 
 
 def init_weights(model: nn.Module, cfg: DictConfig) -> None:

@@ -27,6 +27,12 @@ def test_channels_last_and_compile_keep_the_names(asked, mode, monkeypatch):
     assert [name for name, _ in model.named_parameters()] == ["weight", "bias"]
 
 
+@pytest.mark.parametrize("asked", [False, "off", 0])
+def test_a_model_is_not_compiled_unless_that_is_asked_for(asked, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: pytest.fail("compiled"))
+    built(asked)
+
+
 @pytest.mark.parametrize("asked", ["reduce_overhead", "max-autotun", 0.5, None])
 def test_what_is_no_mode_of_torch_compile_is_an_error_that_lists_them(asked):
     with pytest.raises(ConfigError, match=rf"compile={asked}: it is true, false or one of default, "):
