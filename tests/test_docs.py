@@ -219,7 +219,7 @@ PYTHON = [(page, code) for page, text in TEXTS.items() for code in blocks(text, 
 
 @pytest.mark.parametrize(("page", "code"), PYTHON, ids=[page for page, _ in PYTHON])
 def test_a_python_example_runs_and_prints_what_its_comments_say(page, code, capsys, caplog):
-    caplog.set_level(logging.WARNING, "optwrap")  # handlers of earlier tests may show more
+    caplog.set_level(logging.ERROR, "optwrap")  # handlers of earlier tests may show more, and warn of this machine
     compiled = compile(code, page, "exec")
     if "print(" in code:  # test_template.py runs the others, which are files of a project
         exec(compiled, {"__name__": "example"})

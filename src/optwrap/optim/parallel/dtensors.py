@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def is_dtensor(value: Any) -> "TypeIs[DTensor]":
-    """Whether a tensor is spread over processes.
+    """Whether something is a tensor that is spread over processes.
 
-    >>> is_dtensor(torch.ones(2))
+    >>> is_dtensor([1.0])
     False
     """
     return is_dtensor_type(type(value))
