@@ -1,6 +1,5 @@
 """Saves checkpoints that are one file each, at once or in the background."""
 
-import copy
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from optwrap.checkpoint.files import Checkpoints
+from optwrap.checkpoint.state import each_tensor
 from optwrap.plan.ranks import Ranks
 
 _LARGE = 16 * 2**20
@@ -112,11 +112,9 @@ def on_host(state: Any) -> Any:
 
     A tensor that stands at several places, as a tied weight does, is copied once.
     """
-    return _copied(state, {})
+    copies: dict[Any, Tensor] = {}
 
-
-def _copied(value: Any, copies: dict[Any, Tensor]) -> Any:
-    if isinstance(value, Tensor):
+    def copied(name: str, value: Tensor) -> Tensor:
         if type(value) not in (Tensor, nn.Parameter) or value.layout is not torch.strided or value.is_meta:
             return value.detach().clone()
         place = value.device, value.data_ptr(), value.shape, value.stride()
@@ -124,14 +122,8 @@ def _copied(value: Any, copies: dict[Any, Tensor]) -> Any:
         if key not in copies:
             copies[key] = value.detach().to("cpu", copy=True)
         return copies[key] if type(value) is Tensor else nn.Parameter(copies[key], value.requires_grad)
-    if isinstance(value, dict):
-        new = copy.copy(value)  # a model's state dict also has attributes
-        for key, item in value.items():  # one by one: to `update` a Counter is to add to it
-            new[key] = _copied(item, copies)
-        return new
-    if type(value) in (list, tuple):
-        return type(value)(_copied(item, copies) for item in value)
-    return copy.deepcopy(value)
+
+    return each_tensor(state, "", copied)
 
 
 def _nbytes(value: Any) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from optwrap.checkpoint.shard_files import Index, Reader
+from optwrap.checkpoint.state import each_tensor
 
 SHARDED = ("model", "optim_wrapper")
 """The parts of a run's state whose tensors go into shards."""
@@ -35,7 +36,7 @@ def take_tensors(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Te
         tensors[name] = tensor.detach()
         return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
-    rest = {part: _each_tensor(state[part], part, take) if part in SHARDED else state[part] for part in state}
+    rest = {part: each_tensor(state[part], part, take) if part in SHARDED else state[part] for part in state}
     return copy.deepcopy(rest), tensors
 
 
@@ -61,7 +62,7 @@ def put_tensors(
             tensors[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
         return tensors[name]
 
-    filled = {part: _each_tensor(state[part], part, put) if part in SHARDED else state[part] for part in state}
+    filled = {part: each_tensor(state[part], part, put) if part in SHARDED else state[part] for part in state}
     reader = Reader(folder, tensors, index)
     try:
         dcp.load(tensors, storage_reader=reader, planner=dcp.DefaultLoadPlanner(**_FLAT), no_dist=True)
@@ -83,16 +84,3 @@ def cause(error: BaseException) -> BaseException:
     if isinstance(error, dcp.CheckpointException):
         return next(iter(error.failures.values()))[0]
     return error
-
-
-def _each_tensor(state: Any, name: str, change: Any) -> Any:
-    """Return a copy of a nest of dicts and lists, with `change` of the name and value of each tensor in it."""
-    if isinstance(state, Tensor):
-        return change(name, state)
-    if isinstance(state, Mapping):
-        changed: Any = copy.copy(state)  # a state dict of torch has attributes beside its items
-        changed.update({key: _each_tensor(value, f"{name}/{key}", change) for key, value in state.items()})
-        return changed
-    if isinstance(state, list | tuple):
-        return type(state)([_each_tensor(value, f"{name}/{i}", change) for i, value in enumerate(state)])
-    return state

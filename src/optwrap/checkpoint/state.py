@@ -1,7 +1,8 @@
 """What a checkpoint holds of a run, gathered and put back; the same on one rank and on several."""
 
+import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,20 @@ class RunParts:
         """Load the task's own state, where it has any."""
         if "task" in state and hasattr(self.task, "load_state_dict"):
             self.task.load_state_dict(state["task"])
+
+
+def each_tensor(state: Any, name: str, change: Callable[[str, Tensor], Tensor]) -> Any:
+    """Return a copy of a nest of dicts and lists, with `change` of the name and value of each tensor in it."""
+    if isinstance(state, Tensor):
+        return change(name, state)
+    if isinstance(state, Mapping):
+        changed: Any = copy.copy(state)  # a state dict of torch has attributes beside its items
+        for key, value in state.items():  # one by one: to `update` a Counter is to add to it
+            changed[key] = each_tensor(value, f"{name}/{key}", change)
+        return changed
+    if type(state) in (list, tuple):
+        return type(state)([each_tensor(value, f"{name}/{i}", change) for i, value in enumerate(state)])
+    return copy.deepcopy(state)
 
 
 def _counters(wrapper: OptimWrapper) -> dict[str, int | Tensor | None]:

@@ -84,9 +84,8 @@ class RandomShift(nn.Module):
         # Drawn on the CPU, whose generator a batch is seeded by, wherever the images are.
         top, left = torch.randint(0, 2 * self.pixels + 1, (2, count)).to(images.device)
         padded = torch.nn.functional.pad(images, [self.pixels] * 4)
-        windows = padded.unfold(2, height, 1).unfold(
-            3, width, 1
-        )  # at each offset a view, N x C x top x left x H x W
+        # At each offset a view: N x C x top x left x H x W.
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         return windows[torch.arange(count, device=images.device), :, top, left]
 
 

@@ -10,19 +10,12 @@ import torch
 from torch import nn
 
 from optwrap.checkpoint.file_saver import FileSaver, on_host
-from optwrap.checkpoint.files import Checkpoints, load
+from optwrap.checkpoint.files import load
 from optwrap.plan.ranks import ALONE, Ranks
 from tests.optwrap import forking
 
 CPU = torch.device("cpu")
 BOTH = pytest.mark.parametrize("asynchronous", [False, True])
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    return Checkpoints(folder / "checkpoints", folder / "checkpoint.pt", keep=2)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from optwrap.checkpoint.files import Checkpoints, load
+from optwrap.checkpoint.files import load
 from optwrap.checkpoint.shard_saver import ShardSaver
 from optwrap.errors import ConfigError
 from optwrap.plan.ranks import ALONE
@@ -22,13 +22,6 @@ from tests.optwrap import forking
 
 CPU = torch.device("cpu")
 BOTH = pytest.mark.parametrize("asynchronous", [False, True])
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    return Checkpoints(folder / "checkpoints", folder / "checkpoint.pt", keep=2)
 
 
 def state(value=1.0, size=1000):
