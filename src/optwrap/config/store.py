@@ -1,7 +1,7 @@
 """Puts the structured configs into Hydra's ConfigStore, under the group names that conf/ refers to."""
 
 import functools
-from collections.abc import Callable, Iterator, KeysView
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from dataclasses import field, make_dataclass, replace
 from typing import Any, Self
 
@@ -90,12 +90,12 @@ class _SharedGroup(dict[str, Any]):
 class _ClassGroup(_SharedGroup):
     """A group with an option for each class of torch.
 
-    torch's sources are read when the group is looked into, and an option is made when it is taken: all of them
-    took a fifth of the time of a short run, which has use for one.
+    torch's sources are read when an option is looked for, and that is made when it is taken: all of them took a
+    fifth of the time of a short run, which has use for one.
     """
 
     def __init__(
-        self, signatures: Callable[[], dict[str, Signature]], group: str, node: Callable[[Signature], Any]
+        self, signatures: Callable[[], Mapping[str, Signature]], group: str, node: Callable[[Signature], Any]
     ) -> None:
         super().__init__()
         self._signatures, self._group, self._node = signatures, group, node
@@ -115,12 +115,12 @@ class _ClassGroup(_SharedGroup):
 
 
 @functools.cache
-def _optimizers() -> dict[str, Signature]:
+def _optimizers() -> Mapping[str, Signature]:
     return optimizer_signatures()
 
 
 @functools.cache
-def _schedulers() -> dict[str, Signature]:
+def _schedulers() -> Mapping[str, Signature]:
     return {name: _of_a_run(signature) for name, signature in scheduler_signatures().items()}
 
 

@@ -76,7 +76,7 @@ def optimizer_of(cfg: Mapping[str, Any], where: str) -> Part:
 
 
 @cache
-def _of_torch() -> dict[str, Signature]:
+def _of_torch() -> Mapping[str, Signature]:
     return optimizer_signatures()
 
 

@@ -124,8 +124,23 @@ def _announce() -> None:
         print("Loading torch ...", file=sys.stderr, flush=True)
 
 
+def load_torch() -> None:
+    """Import torch, where it is not there yet, and spare Python all searches for garbage in what that makes.
+
+    They took half a second until the first update: what is loaded stays.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        return
+    gc.disable()
+    try:
+        import torch  # noqa: F401
+    finally:
+        gc.enable()
+    gc.freeze()
+
+
 def _leave_at_once() -> None:
-    """Spare the interpreter's end two searches through all that torch has loaded, which took 2 s."""
+    """Spare the interpreter's end two searches through all that libraries have loaded, which took 2 s."""
     gc.collect()  # once: finalizers of what is in cycles are called
     gc.freeze()
 

@@ -4,6 +4,15 @@ The top floor: it imports everything below it, and programs alone import it. The
 where they are first used (https://scientific-python.org/specs/spec-0001), since completion answers without torch.
 """
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from optwrap.program.entry import load_torch
+
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    load_torch()
+    return _load(name)

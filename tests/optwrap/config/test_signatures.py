@@ -9,7 +9,7 @@ import torch
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ValidationError
 
-from optwrap.config.signatures import Signature, optimizer_signatures, scheduler_signatures
+from optwrap.config.signatures import Argument, Signature, optimizer_signatures, scheduler_signatures
 from optwrap.config.store import schema
 
 OPTIMIZERS, SCHEDULERS = optimizer_signatures(), scheduler_signatures()
@@ -121,6 +121,22 @@ def test_reader_takes_other_spellings_and_never_fails_on_what_it_cannot_read(tmp
         "g": (list[float], [1.0, 2.0]),
         "h": (typing.Any, {}),
     }
+
+
+def test_a_signature_is_read_from_its_own_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text(
+        "from torch.optim.a import A\nfrom torch.optim.b import B\nfrom torch.optim.c import C\n"
+        "__all__ = ['A', 'B', 'C']\n"
+    )
+    (tmp_path / "a.py").write_text("class A:\n    def __init__(self, params, lr: float = 0.1): ...\n")
+    (tmp_path / "b.py").write_text("this is no Python")
+    found = optimizer_signatures(tmp_path)
+    assert found["A"].arguments == (Argument("lr", float, 0.1),)
+    assert "C" not in found  # it has no file
+    with pytest.raises(SyntaxError):
+        list(found)
+    (tmp_path / "b.py").write_text("class B: ...")
+    assert (list(found), len(found)) == (["A"], 1)
 
 
 def test_registering_the_schemas_does_not_import_torch() -> None:
