@@ -1,6 +1,7 @@
 """Which files are the corpus, and which split each belongs to."""
 
 import hashlib
+import os
 import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,12 @@ _NO_SOURCES = frozenset(
 def stdlib_files() -> dict[str, Path]:
     """Return the sources of Python's standard library by their names, without its tests."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = {path.relative_to(root): path for path in sorted(root.rglob("*.py"))}
-    return {str(name): path for name, path in found.items() if not _NO_SOURCES & set(name.parts)}
+    found = []
+    for folder, folders, files in os.walk(root):
+        # Not entered at all: what is installed there may be tens of thousands of files.
+        folders[:] = [name for name in folders if name not in _NO_SOURCES]
+        found += [Path(folder, name) for name in files if name.endswith(".py")]
+    return {str(path.relative_to(root)): path for path in sorted(found)}
 
 
 def folder_files(root: Path, pattern: str) -> dict[str, Path]:

@@ -3,6 +3,8 @@ from .data import ImageDataset as ImageDataset
 from .data import image_data as image_data
 from .datasets import digits as digits
 from .datasets import fake as fake
+from .datasets import fashion_mnist as fashion_mnist
+from .datasets import mnist as mnist
 from .folder_data import image_folder as image_folder
 from .models import SmallCNN as SmallCNN
 from .models import SmallViT as SmallViT
@@ -12,7 +14,5 @@ from .preprocessing import RandomShift as RandomShift
 from .task import ClassificationTask as ClassificationTask
 from .torchvision_data import cifar10 as cifar10
 from .torchvision_data import cifar100 as cifar100
-from .torchvision_data import fashion_mnist as fashion_mnist
 from .torchvision_data import from_torchvision as from_torchvision
-from .torchvision_data import mnist as mnist
 from .torchvision_models import torchvision_model as torchvision_model

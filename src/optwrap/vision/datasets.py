@@ -1,13 +1,19 @@
-"""Data sets of the config group `data` that need no download: each function returns an ImageData."""
+"""Data sets of the config group `data` that need no torchvision: each function returns an ImageData."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from optwrap.errors import ConfigError
 from optwrap.vision.data import Augment, ImageData, Statistics, image_data
 from optwrap.vision.folds import fold_rows
-from optwrap.vision.preprocessing import RandomShift
+from optwrap.vision.preprocessing import RandomFlip, RandomShift
+
+Split = tuple[Tensor, Tensor]
 
 
 def digits(
@@ -68,7 +74,7 @@ def fake(
             f"data.size={size} and data.eval_size={eval_size} must all be at least 1."
         )
 
-    def draw(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    def draw(count: int, seed: int) -> Split:
         generator = torch.Generator().manual_seed(seed)
         shape = (count, channels, image_size, image_size)
         pixels = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
@@ -88,3 +94,99 @@ def fake(
         mean=mean,
         std=std,
     )
+
+
+_ARTICLES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+
+def mnist(*, channels: int = 1, image_size: int = 28, **options: Any) -> ImageData:
+    """MNIST: 60,000 / 10,000 handwritten digits of 28x28 pixels. `options`: `root`; as `with_official_test`."""
+    return _of_mnist_kind("MNIST", RandomShift(2), None, channels=channels, image_size=image_size, **options)
+
+
+def fashion_mnist(*, channels: int = 1, image_size: int = 28, **options: Any) -> ImageData:
+    """Fashion-MNIST: 60,000 / 10,000 articles of 28x28 pixels. `options`: as of `mnist`."""
+    augmentation = nn.Sequential(RandomShift(2), RandomFlip())
+    return _of_mnist_kind(
+        "FashionMNIST", augmentation, _ARTICLES, channels=channels, image_size=image_size, **options
+    )
+
+
+def with_official_test(
+    train: Split,
+    test: Split,
+    default_augment: Callable[[Tensor], Tensor] | None,
+    names: Sequence[str] | None,
+    *,
+    num_classes: int = 10,
+    channels: int = 3,
+    image_size: int = 32,
+    augment: Augment = True,
+    val_size: int = 5000,
+    split_seed: int = 0,
+    fold: int | None = None,
+    folds: int = 5,
+    mean: Statistics = None,
+    std: Statistics = None,
+) -> ImageData:
+    """Make an ImageData of what comes as images to train on and an official test set.
+
+    `val_size` images, drawn by `split_seed`, are held out of the training set. With a `fold`, 0 to below `folds`,
+    val is that fold of the training set in their place. `names` are those of the classes.
+    """
+    images, labels = train
+    if not 0 < val_size < len(images):
+        raise ConfigError(f"data.val_size={val_size} must lie between 1 and {len(images) - 1}.")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(split_seed))
+    held_out, kept = order[:val_size], order[val_size:]
+    if fold is not None:
+        kept, held_out = fold_rows(torch.as_tensor(labels), fold, folds, split_seed)
+    return image_data(
+        {"train": (images[kept], labels[kept]), "val": (images[held_out], labels[held_out]), "test": test},
+        num_classes=num_classes,
+        channels=channels,
+        image_size=image_size,
+        augment=augment,
+        default_augment=default_augment,
+        mean=mean,
+        std=std,
+        classes=names if names and len(names) == num_classes else None,
+    )
+
+
+def _of_mnist_kind(
+    name: str,
+    default_augment: Callable[[Tensor], Tensor],
+    names: Sequence[str] | None,
+    *,
+    root: str = "data",
+    **options: Any,
+) -> ImageData:
+    folder = Path(root).expanduser() / name / "raw"
+    try:
+        splits = _stored(folder, "train"), _stored(folder, "t10k")
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: more or fewer pixels than it says
+        # It downloads, or says what is wrong; loading it takes longer than most of what a run does at its start.
+        from torchvision import datasets as tv
+
+        from optwrap.vision.download import fetch
+
+        splits = fetch(getattr(tv, name), Path(root))
+    return with_official_test(*splits, default_augment, names, **options)
+
+
+def _stored(folder: Path, split: str) -> Split:
+    images, labels = _idx(folder / f"{split}-images-idx3-ubyte", 3), _idx(folder / f"{split}-labels-idx1-ubyte", 1)
+    return images[:, None], labels.long()
+
+
+def _idx(path: Path, dims: int) -> Tensor:
+    """Return the bytes in a file of MNIST's format (http://yann.lecun.com/exdb/mnist), in its shape."""
+    content = np.fromfile(path, np.uint8)
+    end = 4 + 4 * dims
+    if content[:4].tolist() != [0, 0, 8, dims]:  # 8: bytes
+        raise ValueError(f"{path} is no such file")
+    return torch.from_numpy(content[end:]).view(content[4:end].view(">u4").tolist())

@@ -1,9 +1,15 @@
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
+from torchvision import datasets as tv
 
 from optwrap.errors import ConfigError
-from optwrap.vision import digits, fake
+from optwrap.vision import ImageDataset, PerSample, RandomFlip, RandomShift, digits, fake, fashion_mnist, mnist
 
 
 def test_digits_splits_are_stratified_complete_and_disjoint():
@@ -52,3 +58,40 @@ def test_a_data_set_without_augmentation_is_the_same_but_for_it():
     plain = data.train.unaugmented()
     assert (len(plain), plain.augment, plain.preprocessing) == (1078, None, data.test.preprocessing)
     assert torch.equal(plain.collated([3])[0], data.train.prepare(data.train.images[3:4]))
+
+
+def test_mnist_is_what_torchvision_reads(mnist_root):
+    data = mnist(root=str(mnist_root), val_size=15)
+    own = tv.MNIST(mnist_root, train=True)
+    rows = data.train.images[:, 0, 0, 0].long()  # each has its number as its first pixel
+    assert torch.equal(data.train.images[:, 0], own.data[rows])
+    assert torch.equal(data.train.labels, own.targets[rows])
+    assert torch.equal(data.test.images[:, 0], tv.MNIST(mnist_root, train=False).data)
+
+
+def test_articles_have_the_names_that_torchvision_has_for_them(write_mnist, tmp_path):
+    (write_mnist(tmp_path) / "MNIST").rename(tmp_path / "FashionMNIST")
+    assert list(fashion_mnist(root=str(tmp_path), val_size=5).test.classes) == tv.FashionMNIST.classes
+
+
+@pytest.mark.slow  # a process of its own, which loads torch
+def test_mnist_is_read_without_torchvision(mnist_root):
+    code = f"import sys; from optwrap.vision import mnist; mnist(root={str(mnist_root)!r}, val_size=5)"
+    told = f"{code}; print('torchvision' in sys.modules, 'sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("augment", "alone"),
+    [
+        (None, True),
+        (nn.Sequential(RandomShift(1), RandomFlip()), True),
+        (PerSample(lambda image: image), False),
+        (lambda images: images + np.random.randint(2), False),
+    ],
+)
+def test_images_say_whether_torch_alone_is_random_about_them(augment, alone):
+    data = digits().train
+    assert ImageDataset(data.images, data.labels, data.prepare, augment).draws_from_torch_alone is alone
+    assert not ImageDataset(data.images, data.labels, torch.Tensor.float, augment).draws_from_torch_alone
