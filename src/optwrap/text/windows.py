@@ -19,6 +19,8 @@ Batch = dict[str, Tensor]
 class _Samples(Dataset[Batch]):
     """Samples made a batch at a time; `bytes_of` says how many bytes a token stands for."""
 
+    draws_from_torch_alone = True
+
     def __init__(self, row: TokenRow, length: int, bytes_of: npt.NDArray[np.int64]) -> None:
         self._row, self.length, self._bytes_of = row, length, bytes_of
 

@@ -10,7 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from optwrap.errors import ConfigError
-from optwrap.vision.preprocessing import PerSample, Preprocessing, channel_counts, statistics_of
+from optwrap.vision.preprocessing import (
+    PerSample,
+    Preprocessing,
+    channel_counts,
+    draws_from_torch_alone,
+    statistics_of,
+)
 
 Augment = bool | Callable[[Tensor], Tensor]
 Statistics = Sequence[float] | None
@@ -44,6 +50,11 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def preprocessing(self) -> Mapping[str, Any] | None:
         """The numbers by which `prepare` works, where it says them."""
         return getattr(self.prepare, "numbers", None)
+
+    @property
+    def draws_from_torch_alone(self) -> bool:
+        """Whether what is random about its images comes from torch's generator, and no other."""
+        return isinstance(self.prepare, Preprocessing) and draws_from_torch_alone(self.augment)
 
     def unaugmented(self) -> "ImageDataset":
         """Return the same images without augmentation."""

@@ -102,6 +102,12 @@ class RandomFlip(nn.Module):
         return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
+def draws_from_torch_alone(augment: Any) -> bool:
+    """Whether an augmentation is known to draw from no other generator than torch's."""
+    modules = augment.modules() if isinstance(augment, nn.Module) else [augment]
+    return augment is None or all(type(each) in (RandomShift, RandomFlip, nn.Sequential) for each in modules)
+
+
 class PerSample(nn.Module):
     """Apply a transform to each image of a batch by itself, so that each draws its own random numbers."""
 

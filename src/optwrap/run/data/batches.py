@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, default_collate
 
 from optwrap.errors import ConfigError, first_line
 from optwrap.plan.order import BatchIndex
-from optwrap.plan.random_state import seeded
+from optwrap.plan.random_state import seeded, torch_seeded
 from optwrap.run.data.splits import own_collate_fn
 
 Collate = Callable[[list[Any]], Any]
@@ -44,15 +44,18 @@ def collate_of(samples: Any, split: str, collate_fn: Collate | None) -> Collate:
 class SeededBatches(Dataset[Any]):
     """The batches of a data set: `batches[BatchIndex(rows, seed)]` draws its random numbers from that seed.
 
-    A data set that has `collated(rows)` makes its batches by itself; the samples of any other are collated.
+    A data set that has `collated(rows)` makes its batches by itself; the samples of any other are collated. Where
+    it also has a true `draws_from_torch_alone`, Python's and NumPy's generators are left alone.
     """
 
     def __init__(self, samples: Any, collate: Collate) -> None:
         self.samples, self.collate = samples, collate
+        alone = hasattr(samples, "collated") and getattr(samples, "draws_from_torch_alone", False)
+        self._seeded = torch_seeded if alone else seeded
 
     def __getitem__(self, index: BatchIndex) -> Any:
         try:
-            with seeded(index.seed):
+            with self._seeded(index.seed):
                 return self._batch(index.rows)
         except ConfigError as error:
             return Refused(str(error))

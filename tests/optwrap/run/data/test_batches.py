@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from optwrap.errors import ConfigError
 from optwrap.run.data.delivery import to_device
@@ -54,3 +55,30 @@ def test_a_run_trains_on_padded_sequences(collate, train):
     folder = train(*on("words", f"data.collate={collate}", "epochs=1"))
     assert result(folder)["updates"] == 3
     assert "val/accuracy" in result(folder)
+
+
+class Drawn(Dataset):
+    """Its batches are one number of NumPy's and one of torch's."""
+
+    def __init__(self, alone):
+        self.draws_from_torch_alone = alone
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, row):
+        return self.collated([row])
+
+    def collated(self, rows):
+        return np.random.random(), torch.rand(()).item()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_random_numbers_of_a_batch_are_those_of_its_place(alone):
+    def batches():
+        return list(loaders_of({"train": Drawn(alone)}).training(0, 2))
+
+    np.random.seed(0)
+    first, second = batches(), batches()
+    assert [batch[1] for batch in first] == [batch[1] for batch in second]
+    assert ([batch[0] for batch in first] == [batch[0] for batch in second]) is not alone
