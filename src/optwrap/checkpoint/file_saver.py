@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,7 +17,7 @@ from optwrap.checkpoint.state import each_tensor
 from optwrap.plan.ranks import Ranks
 
 _LARGE = 16 * 2**20
-"""Bytes of tensors below which a thread takes longer to begin than a file to be written."""
+"""Bytes of tensors from which on a thread also makes the file's content, of a copy."""
 
 
 @dataclass
@@ -73,13 +74,12 @@ class Ongoing:
 
 
 class FileSaver:
-    """Writes each checkpoint as one file, by rank 0.
+    """Writes each checkpoint as one file, by rank 0; a thread does, unless `asynchronous` is false.
 
-    With `asynchronous`, a thread writes it from a copy in the host's memory; None: where the tensors take 16 MiB
-    or more. It counts, as the newest and for `keep`, once it is whole; `ongoing` tells when, and what went wrong.
+    It counts, as the newest and for `keep`, once it is whole; `ongoing` tells when, and what went wrong.
     """
 
-    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool | None) -> None:
+    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool) -> None:
         self._checkpoints, self._ranks, self._asynchronous = checkpoints, ranks, asynchronous
         self.ongoing = Ongoing(checkpoints, ranks)
 
@@ -93,13 +93,20 @@ class FileSaver:
         path = self._checkpoints.path_of(update, held)
         if not self._ranks.is_first:
             return path
-        if self._asynchronous is None:
-            self._asynchronous = _nbytes(state) >= _LARGE
         if not self._asynchronous:
             return self._checkpoints.save(state, update, held)
-        write = partial(self._checkpoints.save, on_host(state), update, held)
+        # What a small one holds is written down at once, which is soon done: a thread that does it shares Python
+        # with the loop, and waits for the disk only.
+        content = on_host(state) if _nbytes(state) >= _LARGE else _pickled(state)
+        write = partial(self._checkpoints.save, content, update, held)
         self.ongoing.begin(path, _in_background(write), _raise)
         return path
+
+
+def _pickled(state: Mapping[str, Any]) -> memoryview:
+    content = BytesIO()
+    torch.save(dict(state), content)
+    return content.getbuffer()
 
 
 def _raise(error: BaseException | None) -> None:

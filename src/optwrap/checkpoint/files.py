@@ -63,8 +63,8 @@ class Checkpoints:
                 "its place, or the whole run where there is room: hydra.run.dir=..."
             )
 
-    def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
-        """Write a checkpoint and drop the oldest beyond `keep`; return its path.
+    def save(self, state: Mapping[str, Any] | memoryview, update: int, held: int) -> Path:
+        """Write a checkpoint, or the bytes of one, and drop the oldest beyond `keep`; return its path.
 
         Raises:
             ConfigError: the disk is full, or as `take_in`.
@@ -161,8 +161,8 @@ class Checkpoints:
         return None
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to a temporary file beside `path`, flush it to disk and rename it.
+def save(path: Path, state: Mapping[str, Any] | memoryview) -> None:
+    """Write `state`, or the bytes that torch saves it as, beside `path`, flush them to disk and rename the file.
 
     Raises:
         ConfigError: the disk is full; what was there before still is.
@@ -170,7 +170,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     temporary = temporary_of(path)
     try:
         with temporary.open("wb") as file:
-            torch.save(dict(state), file)
+            file.write(state) if isinstance(state, memoryview) else torch.save(dict(state), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

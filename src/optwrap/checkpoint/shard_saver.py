@@ -28,7 +28,7 @@ class ShardSaver:
     the host's memory and written by a thread; the commit then is made when `ongoing` is polled after that.
     """
 
-    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool | None) -> None:
+    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool) -> None:
         self._checkpoints, self._ranks, self._asynchronous = checkpoints, ranks, asynchronous
         # A group of its own: the thread's messages must not come between those of the training.
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None

@@ -30,7 +30,7 @@ class CheckpointConfig:
     sharded: bool = False
     """Each rank writes its part of the tensors into a folder beside the file: nothing is gathered."""
     asynchronous: bool | None = None
-    """Write in the background, from a copy in the host's memory; null: what is one file of 16 MiB or more."""
+    """Write in the background, from a copy in the host's memory; null: what is one file, and no shards."""
     best: Better | None = None
     """Which way `objective` is better, min or max; null: what the metric says, and min for a loss."""
 

@@ -171,7 +171,7 @@ class Saver:
 
 def _writer(course: Course, switches: Mapping[str, Any]) -> "FileSaver | ShardSaver":
     if not switches["sharded"]:
-        return FileSaver(course.checkpoints, course.process.ranks, switches["asynchronous"])
+        return FileSaver(course.checkpoints, course.process.ranks, switches["asynchronous"] is not False)
     from optwrap.checkpoint.shard_saver import ShardSaver  # loads torch.distributed.checkpoint
 
-    return ShardSaver(course.checkpoints, course.process.ranks, switches["asynchronous"])
+    return ShardSaver(course.checkpoints, course.process.ranks, bool(switches["asynchronous"]))

@@ -1,5 +1,6 @@
 """Checkpoints of one file, written at once or by a thread; tests/optwrap/test_resume.py has whole runs."""
 
+import os
 import signal
 import subprocess
 import threading
@@ -20,14 +21,14 @@ BOTH = pytest.mark.parametrize("asynchronous", [False, True])
 
 @pytest.fixture
 def held_back(monkeypatch):
-    """Let no file be written before this event."""
-    event, save = threading.Event(), torch.save
+    """Let no file be whole before this event."""
+    event, flush = threading.Event(), os.fsync
 
-    def wait_and_save(*args, **kwargs):
+    def wait_and_flush(descriptor):
         assert event.wait(timeout=30)
-        save(*args, **kwargs)
+        flush(descriptor)
 
-    monkeypatch.setattr(torch, "save", wait_and_save)
+    monkeypatch.setattr(os, "fsync", wait_and_flush)
     return event
 
 
@@ -58,8 +59,11 @@ def test_what_was_saved_comes_back_and_the_oldest_go(asynchronous, checkpoints):
     assert equal(load(checkpoints.latest, CPU), state(3))
 
 
-def test_one_in_the_background_holds_what_there_was_and_is_there_when_it_was_looked_for(checkpoints, held_back):
-    saver, live = FileSaver(checkpoints, ALONE, asynchronous=True), state(1.0)
+@pytest.mark.parametrize("size", [10, 4 * 2**20], ids=["small", "large"])
+def test_one_in_the_background_holds_what_there_was_and_is_there_when_it_was_looked_for(
+    size, checkpoints, held_back
+):
+    saver, live = FileSaver(checkpoints, ALONE, asynchronous=True), state(1.0, size)
     path = saver.save(live, 1, 0)
     live["model"]["weight"].zero_()
     live["optim_wrapper"]["state"]["weight"]["step"].zero_()
@@ -71,7 +75,7 @@ def test_one_in_the_background_holds_what_there_was_and_is_there_when_it_was_loo
     held_back.set()
     while not saver.ongoing.is_idle:
         saver.ongoing.poll()
-    assert equal(load(path, CPU), state(1.0))
+    assert equal(load(path, CPU), state(1.0, size))
 
 
 def test_the_next_save_waits_for_the_one_before(checkpoints, held_back):
@@ -94,15 +98,6 @@ def test_the_best_is_kept_as_such_once_it_is_written(checkpoints, held_back):
     assert equal(load(checkpoints.best, CPU), state(1.0))
     saver.ongoing.mark_best(checkpoints.path_of(4, 0))
     assert equal(load(checkpoints.best, CPU), state(4))
-
-
-def test_where_nobody_says_only_large_ones_are_written_in_the_background(checkpoints):
-    small, large = (FileSaver(checkpoints, ALONE, None) for _ in range(2))
-    small.save(state(1.0, size=4 * 2**20 - 100), 1, 0)
-    assert small.ongoing.is_idle
-    large.save(state(1.0, size=4 * 2**20), 2, 0)
-    assert not large.ongoing.is_idle
-    large.ongoing.wait()
 
 
 def test_other_ranks_write_nothing_and_name_the_same_file(checkpoints):
