@@ -7,7 +7,7 @@ them. Nothing of a loader has to be saved, so a run goes on at any micro-batch, 
 import logging
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
@@ -21,7 +21,7 @@ from optwrap.instantiate import build
 from optwrap.plan.order import BatchIndex, EvaluationOrder, Order, StreamOrder, TrainingOrder
 from optwrap.plan.ranks import Ranks
 from optwrap.program.interruption import is_open
-from optwrap.run.data.batches import Collate, SeededBatches, collate_of, delivered
+from optwrap.run.data.batches import Collate, InThisProcess, SeededBatches, collate_of, delivered
 from optwrap.run.data.delivery import copied_ahead, leave_signals_to_the_run, placed, to_device
 from optwrap.run.data.splits import EVALUATED, Splits, find_splits, is_stream, length_of
 from optwrap.run.data.streams import EvaluationStream, TrainingStream
@@ -43,7 +43,7 @@ class Loaders:
     splits: Splits
     _to_device: Callable[[Iterator[Any]], Iterator[Any]]
     _options: dict[str, Any]
-    _kept: dict[str, DataLoader[Any]] = field(default_factory=dict)
+    _kept: dict[str, Iterable[Any]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +93,7 @@ class Loaders:
         """Whether there is such a split: train, val or test."""
         return getattr(self.splits, split) is not None
 
-    def _of_evaluation(self, split: str) -> DataLoader[Any]:
+    def _of_evaluation(self, split: str) -> Iterable[Any]:
         samples, order = self.splits.evaluated(split), self.order
         collate, shared = self._collate(split), (order.batch_size, order.seed, order.ranks)
         if is_stream(samples):
@@ -103,10 +103,12 @@ class Loaders:
     def _collate(self, split: str) -> Collate:
         return collate_of(getattr(self.splits, split), split, self.splits.collate_fn)
 
-    def _delivered(self, loader: DataLoader[Any]) -> Iterator[Any]:
+    def _delivered(self, loader: Iterable[Any]) -> Iterator[Any]:
         return self._to_device(map(delivered, loader))
 
-    def _loader(self, batches: Any, order: Any, lasts: bool) -> DataLoader[Any]:
+    def _loader(self, batches: Any, order: Any, lasts: bool) -> Iterable[Any]:
+        if not self._options["num_workers"] and not self._options["pin_memory"]:
+            return InThisProcess(batches, order)
         # Where workers are no forks, as from Python 3.14 on, one takes seconds to start: it loads torch.
         # A stream is read in its order by one process: two would divide it, if it asks `get_worker_info`.
         workers = self._options["num_workers"] if order is not None else min(1, self._options["num_workers"])

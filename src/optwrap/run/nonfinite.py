@@ -64,7 +64,7 @@ class NonFiniteWatch:
         self._skipping = (
             [_Skipping(each, self._buffers) for each in self._wrappers.values()] if policy == "skip" else []
         )
-        self._first_bad: dict[str, Tensor] = {}
+        self._seen: dict[str, list[tuple[int, Tensor]]] = {}  # since the last check: micro-batches and numbers
         self._norms = self._last_norms()  # a resumed run's is of an update from before
         self._checked = 0
         self.rollbacks = 0
@@ -79,11 +79,11 @@ class NonFiniteWatch:
     def add(self, stats: Mapping[str, Tensor], count: int) -> None:
         """Look at the loss of micro-batch `count` and at new gradient norms; the answer stays on the device."""
         if "loss" in stats:
-            self._look("loss", stats["loss"].detach(), count)
+            self._see("loss", stats["loss"], count)
         for name, wrapper in self._wrappers.items():
             norm = wrapper.last_grad_norm
             if norm is not None and norm is not self._norms.get(name):
-                self._look(f"{name}gradient norm", norm, count)
+                self._see(f"{name}gradient norm", norm, count)
             self._norms[name] = norm
         if self._buffers is not None:
             self._buffers.end_micro_batch()
@@ -97,8 +97,8 @@ class NonFiniteWatch:
         if count == self._checked:
             return
         self._checked = count
-        bad = {what: int(first) for what, first in self._first_bad.items() if int(first)}
-        self._first_bad.clear()
+        bad = {what: first for what, seen in self._seen.items() if (first := _first_bad(seen))}
+        self._seen.clear()
         if not bad and not _all_finite(self._params):
             bad = {"weights": count}
         bad = self._ranks.all_of(bad)  # what one rank finds, each acts on
@@ -142,10 +142,9 @@ class NonFiniteWatch:
     def _last_norms(self) -> dict[str, Tensor | None]:
         return {name: each.last_grad_norm for name, each in self._wrappers.items()}
 
-    def _look(self, what: str, value: Tensor, count: int) -> None:
-        bad = (~torch.isfinite(value)) * count
-        first = self._first_bad.get(what)
-        self._first_bad[what] = bad if first is None else torch.where(first > 0, first, bad)
+    def _see(self, what: str, value: Tensor, count: int) -> None:
+        # A copy, which may be looked at later: the next micro-batch may write to the same place.
+        self._seen.setdefault(what, []).append((count, value.detach().clone()))
 
 
 class _Skipping:
@@ -178,10 +177,16 @@ class _Skipping:
             raise ConfigError(f"on_nonfinite=skip: {MOST_SKIPPED} updates in a row were skipped. {_ADVICE}")
 
 
+def _first_bad(seen: list[tuple[int, Tensor]]) -> int | None:
+    """Return the first micro-batch whose number is NaN or inf: one wait for the device."""
+    finite = torch.isfinite(torch.stack([value for _, value in seen])).flatten().tolist()
+    return next((count for (count, _), is_finite in zip(seen, finite, strict=True) if not is_finite), None)
+
+
 def _all_finite(params: Iterable[Tensor]) -> bool:
     """Whether every weight is finite: one wait for the device."""
     local = shards_of(list(params))
     norms = torch._foreach_norm([param for param in local if param.numel()], float("inf"))
     if not norms:  # this rank holds no weight of a model that is smaller than the ranks are many
         return True
-    return bool(torch.stack([torch.isfinite(norm).to(norms[0].device) for norm in norms]).all())
+    return bool(torch.isfinite(torch.stack([norm.to(norms[0].device) for norm in norms])).all())

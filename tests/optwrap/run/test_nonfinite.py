@@ -32,6 +32,23 @@ def test_the_first_bad_loss_is_named_by_epoch_and_update(bad):
         watch.check(15)
 
 
+def test_a_bad_loss_is_found_though_the_next_was_written_over_it():
+    watch, loss = watch_of(), torch.tensor(NAN)
+    watch.add({"loss": loss}, 1)
+    loss.fill_(1.0)
+    watch.add({"loss": loss}, 2)
+    with pytest.raises(ConfigError, match="micro-batch 1"):
+        watch.check(2)
+
+
+def test_losses_may_be_of_different_precision():
+    watch = watch_of()
+    watch.add({"loss": torch.tensor(1.0)}, 1)
+    watch.add({"loss": torch.tensor(NAN, dtype=torch.bfloat16)}, 2)
+    with pytest.raises(ConfigError, match="micro-batch 2"):
+        watch.check(2)
+
+
 def test_a_row_that_is_due_is_checked_before_it_is_written():
     watch = watch_of()
     watch.step({"loss": torch.tensor(NAN)}, 7)

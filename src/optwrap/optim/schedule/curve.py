@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from optwrap.optim.constructors.hybrid import optimizers_of
 from optwrap.optim.schedule.in_parts import InParts
 from optwrap.optim.schedule.schedulers import PlateauAfter
-from optwrap.optim.step.own_step import built_bare
+from optwrap.optim.step.own_step import built_bare, note_step
 
 _SEEN_BY_PLATEAUS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
@@ -64,7 +64,7 @@ class Curve:
     def advance(self) -> None:
         """Go on by one update."""
         self._position += 1
-        self._stand_in.step()  # only tells the scheduler that an update was made
+        note_step(self._stand_in)
         if not isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step()
 
