@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
@@ -201,8 +201,7 @@ def load(path: Path, device: torch.device, like: "Mapping[str, DTensor] | None" 
     if not path.is_file():
         raise ConfigError(f"{path}: there is no checkpoint. A run writes it at the end of its first epoch.")
     try:
-        damaged = zipfile.ZipFile(path).testzip()  # torch.load does not look at the checksums that it writes
-        if damaged is not None:
+        if damaged := damaged_part(path):
             raise ValueError(f"the checksum of {damaged} is wrong")
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict):
@@ -216,6 +215,14 @@ def load(path: Path, device: torch.device, like: "Mapping[str, DTensor] | None" 
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{path}: this is no readable checkpoint ({reason}).") from error
     return state
+
+
+def damaged_part(file: Path | BinaryIO) -> str | None:
+    """Return the name of a part that is not as torch saved it, which torch.load does not look for, or None."""
+    # Where a part's attributes say that it is a folder, torch.load gives what happens to be in memory.
+    with zipfile.ZipFile(file) as archive:
+        marked = (part.filename for part in archive.infolist() if part.external_attr)
+        return next(marked, None) or archive.testzip()
 
 
 def check_readable(path: Path) -> None:

@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
+from optwrap.checkpoint.files import damaged_part
 from optwrap.files import disk_full
 
 Index = dict[str, list[tuple[list[int], list[int], str, int, int]]]
@@ -99,7 +100,7 @@ class Reader(dcp.FileSystemReader):
         try:
             with (self._folder / place.relative_path).open("rb") as file:
                 file.seek(place.offset)
-                damaged = zipfile.ZipFile(io.BytesIO(file.read(place.length))).testzip()
+                damaged = damaged_part(io.BytesIO(file.read(place.length)))
         except FileNotFoundError as error:
             raise ValueError(f"{shard} is missing") from error
         except (zipfile.BadZipFile, EOFError) as error:

@@ -89,6 +89,26 @@ def test_a_flipped_bit_in_a_weight_is_found(tmp_path):
         checkpoint.load(path, CPU)
 
 
+@pytest.mark.parametrize(
+    ("begin", "bits"),
+    [(b"PK\1\2", [4]), pytest.param(b"PK", range(8), marks=pytest.mark.slow)],
+    ids=["a bit of each byte of its directory", "all"],
+)
+def test_no_flipped_bit_changes_what_a_checkpoint_holds(begin, bits, tmp_path):
+    path, state = tmp_path / "c.pt", {"weight": torch.arange(1.0, 4.0), "step": torch.tensor(7), "lr": 0.5}
+    checkpoint.save(path, state)
+    whole = path.read_bytes()
+    for place in range(whole.index(begin), len(whole)):
+        for bit in bits:
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            try:
+                loaded = checkpoint.load(path, CPU)
+            except ConfigError:
+                continue
+            assert loaded.keys() == state.keys()
+            torch.testing.assert_close(loaded, state, rtol=0, atol=0)
+
+
 def test_a_full_disk_is_one_message_and_leaves_the_last_good_checkpoint(tmp_path):
     """In a process of its own, whose files may not grow beyond 100 kB."""
     code = f"""
