@@ -14,5 +14,6 @@ _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    load_torch()
+    if name in __all__:
+        load_torch()
     return _load(name)
