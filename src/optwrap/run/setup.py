@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from optwrap.errors import ConfigError
 from optwrap.plan.random_state import mix
 from optwrap.plan.ranks import ALONE, Ranks
+from optwrap.run.threads import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ def set_up(cfg: DictConfig) -> Process:
     """
     seed_everything(cfg.seed, cfg.deterministic)
     ranks = Ranks.current()
-    return Process(find_device(cfg.device, ranks), ranks)
+    device = find_device(cfg.device, ranks)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return Process(device, ranks)
 
 
 def memory_format(cfg: DictConfig) -> torch.memory_format:

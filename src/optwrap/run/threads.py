@@ -1,7 +1,9 @@
-"""How many threads torch computes with on the CPU: few for a small model, and on a busy machine."""
+"""How torch computes on the CPU: with few threads for a small model or a busy machine, in memory that is kept."""
 
+import ctypes
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -31,6 +33,26 @@ def set_threads(wanted: int | None, model: nn.Module, device: torch.device) -> N
     number, why = (wanted, "as configured") if wanted is not None else _suitable(model, device)
     torch.set_num_threads(number)
     _say(number, why)
+
+
+_TRIM, _MMAP = -1, -3  # mallopt(3)'s names of these options
+_KEPT, _FROM_HEAP = 2**30, 32 * 2**20
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep up to 1 GiB of what tensors leave, for those of the next update.
+
+    Else glibc gives it back to the system and asks for it again, page by page, in each update of a model whose
+    tensors take some MiB. Who has set an option of malloc by an environment variable keeps all of them.
+    """
+    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries have none
+    if mallopt is not None:
+        mallopt(
+            _MMAP, _FROM_HEAP
+        )  # as far as it would go by itself, and no more than that is asked for one by one
+        mallopt(_TRIM, _KEPT)
 
 
 def keep_threads(wanted: int | None, before: object) -> None:

@@ -1,6 +1,9 @@
 """The number of threads: chosen, found, and kept at a resume."""
 
 import os
+import platform
+import subprocess
+import sys
 import types
 
 import pytest
@@ -98,3 +101,25 @@ def test_a_checkpoint_knows_its_threads_and_a_change_is_said(train, monkeypatch)
     train(f"resume={run}", "max_updates=4", "threads=2")
     torch.set_num_threads(1)
     assert "threads: 1 -> 2" in (run / "train.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize(("variables", "keeps"), [({}, True), ({"MALLOC_ARENA_MAX": "2"}, False)])
+def test_freed_memory_is_taken_again_without_asking_the_system(variables, keeps):
+    """Counts pages that are new to a process while it takes and frees 20 times 60 MiB; all are 307,200."""
+    code = (
+        "import resource\n"
+        "from optwrap.run.threads import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "def round(): [bytearray(b'1') * (10 * 2**20) for _ in range(6)]\n"
+        "round()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20): round()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=others | variables, capture_output=True, text=True, check=True
+    )
+    assert (int(done.stdout) < 30_000) is keeps
