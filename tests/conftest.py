@@ -5,14 +5,17 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-gc.disable()  # a quarter of the time of collecting tests, which make what stays; `pytest_collection_finish` ends it
+# A quarter of the time of collecting tests, which stay: until `pytest_collection_finish`.
+gc.disable()
 
 # Before torch is loaded, inside fixtures: the processes of pytest-xdist share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +31,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cases", type=int, default=20, help="cases of each kind that the fuzzers try")
     parser.addoption("--points", type=int, default=1, help="kills of each configuration that a slow test makes")
+    parser.addoption(
+        "--share", type=int, default=1, help="run one in so many cases of each test, by turns of commits"
+    )
 
 
 @pytest.fixture
@@ -50,6 +56,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return nodeid.partition("::")[0] if TOGETHER.search(nodeid) else nodeid
 
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep of each test, of what -m and -k have left, one in `--share` cases: others after each commit."""
+    share = config.getoption("--share")
+    if share <= 1:
+        return
+    count = subprocess.run(["git", "rev-list", "--count", "HEAD"], cwd=config.rootpath, capture_output=True).stdout
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = []
+    for name, of_test in cases.items():
+        turn = (int(count or 0) + zlib.crc32(name.encode())) % len(of_test)
+        kept += (of_test[turn:] + of_test[:turn])[::share]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let the process that starts others, which collects nothing, search for garbage as ever."""
+    if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput"):
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

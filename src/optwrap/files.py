@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _TEMPORARY = re.compile(r".+\.\d+\.tmp")
+_FOLDER = 0x10  # an attribute of a part of a zip file: torch.load then gives what happens to be in memory
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 REFERENCES = "references.json"
@@ -138,3 +140,13 @@ def disk_full(error: BaseException | None) -> OSError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def damage_of(file: Path | BinaryIO) -> str | None:
+    """Return what is not as torch saved it, which torch.load does not look for; None where all is well."""
+    with zipfile.ZipFile(file) as archive:
+        for part in archive.infolist():
+            if part.external_attr & _FOLDER:
+                return f"{part.filename} is marked as a folder"
+        wrong = archive.testzip()
+    return f"the checksum of {wrong} is wrong" if wrong else None

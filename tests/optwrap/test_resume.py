@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from optwrap.checkpoint import file_saver
 from optwrap.errors import ConfigError
 from optwrap.vision import ClassificationTask
 
@@ -35,7 +36,8 @@ STRATEGIES = {
     "plateau": ["schedule=ReduceLROnPlateau", "schedule.lr.patience=0", "schedule.lr.threshold=1", "eval_every=2"],
     "hybrid": ["optim_wrapper=hybrid_muon", "model=small_vit"],
     "shards": ["optim_wrapper=[adamw,accum2]", "checkpoint.sharded=true"],
-    "background": ["checkpoint.asynchronous=true"],
+    "at once": ["checkpoint.asynchronous=false"],
+    "background": ["checkpoint.asynchronous=true"],  # of a copy, as a large one is: see `written_as_is`
     "background shards": ["checkpoint.sharded=true", "checkpoint.asynchronous=true"],
 }
 
@@ -84,6 +86,17 @@ def uninterrupted(train):
     return find
 
 
+@pytest.fixture
+def written_as_is(monkeypatch):
+    """Let checkpoints of one file be written as those of that strategy are."""
+
+    def arrange(strategy):
+        if strategy == "background":
+            monkeypatch.setattr(file_saver, "LARGE", 0)
+
+    return arrange
+
+
 def power_cut():
     raise RuntimeError("the power went")
 
@@ -117,12 +130,15 @@ def files(folder):
     "strategy",
     [
         pytest.param(each, marks=pytest.mark.slow)
-        if each in ("plateau", "background shards", "hybrid", "shards", "scaled")
+        if each in ("plateau", "background shards", "hybrid", "shards", "scaled", "at once")
         else each
         for each in STRATEGIES
     ],
 )
-def test_a_run_that_died_ends_as_the_uninterrupted_one(strategy, train, at, uninterrupted, tmp_path):
+def test_a_run_that_died_ends_as_the_uninterrupted_one(
+    strategy, train, at, uninterrupted, written_as_is, tmp_path
+):
+    written_as_is(strategy)
     whole = uninterrupted(*QUICK, *STRATEGIES[strategy])
     again = at(14, power_cut)
     folder = tmp_path / "died"
@@ -165,8 +181,9 @@ def test_a_signal_ends_a_run_that_saves_at_each_update_too(train, at, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "files"), [("background", ["pt"]), ("background shards", ["pt", "shards"])])
 def test_what_is_written_in_the_background_is_there_when_a_signal_has_ended_the_run(
-    how, files, train, at, uninterrupted, tmp_path
+    how, files, train, at, uninterrupted, written_as_is, tmp_path
 ):
+    written_as_is(how)
     whole = uninterrupted(*QUICK)
     again = at(7, sends(signal.SIGTERM))
     folder = tmp_path / "interrupted"
@@ -181,17 +198,17 @@ def test_what_is_written_in_the_background_is_there_when_a_signal_has_ended_the_
 
 @pytest.mark.slow
 def test_a_scheduler_that_requeues_is_called_when_the_checkpoint_is_on_disk(train, at, monkeypatch, tmp_path):
-    folder, seen, save = tmp_path / "requeued", [], torch.save
+    folder, seen, flush = tmp_path / "requeued", [], os.fsync
 
-    def slowly(*args, **kwargs):
+    def slowly(descriptor):
         time.sleep(0.3)
-        save(*args, **kwargs)
+        flush(descriptor)
 
     def requeue(signum, frame):
         seen.extend(path.name for path in (folder / "checkpoints").iterdir())
         raise SystemExit(7)
 
-    monkeypatch.setattr(torch, "save", slowly)
+    monkeypatch.setattr(os, "fsync", slowly)
     before = signal.signal(signal.SIGUSR2, requeue)
     try:
         at(3, sends(signal.SIGUSR2))

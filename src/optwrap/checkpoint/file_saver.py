@@ -16,7 +16,7 @@ from optwrap.checkpoint.files import Checkpoints
 from optwrap.checkpoint.state import each_tensor
 from optwrap.plan.ranks import Ranks
 
-_LARGE = 16 * 2**20
+LARGE = 16 * 2**20
 """Bytes of tensors from which on a thread also makes the file's content, of a copy."""
 
 
@@ -97,7 +97,7 @@ class FileSaver:
             return self._checkpoints.save(state, update, held)
         # What a small one holds is written down at once, which is soon done: a thread that does it shares Python
         # with the loop, and waits for the disk only.
-        content = on_host(state) if _nbytes(state) >= _LARGE else _pickled(state)
+        content = on_host(state) if _nbytes(state) >= LARGE else _pickled(state)
         write = partial(self._checkpoints.save, content, update, held)
         self.ongoing.begin(path, _in_background(write), _raise)
         return path

@@ -3,18 +3,17 @@
 import logging
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from optwrap.checkpoint.shard_folders import SHARDS, drop_unnamed, folder_of
 from optwrap.errors import ConfigError
-from optwrap.files import disk_full, flush_folder
+from optwrap.files import damage_of, disk_full, flush_folder
 from optwrap.links import is_linked, link, remove, temporary_of
 from optwrap.plan.ranks import ALONE, Ranks
 from optwrap.record.folder_writer import FILES
@@ -201,8 +200,8 @@ def load(path: Path, device: torch.device, like: "Mapping[str, DTensor] | None" 
     if not path.is_file():
         raise ConfigError(f"{path}: there is no checkpoint. A run writes it at the end of its first epoch.")
     try:
-        if damaged := damaged_part(path):
-            raise ValueError(f"the checksum of {damaged} is wrong")
+        if damage := damage_of(path):
+            raise ValueError(damage)
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__}")
@@ -215,14 +214,6 @@ def load(path: Path, device: torch.device, like: "Mapping[str, DTensor] | None" 
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{path}: this is no readable checkpoint ({reason}).") from error
     return state
-
-
-def damaged_part(file: Path | BinaryIO) -> str | None:
-    """Return the name of a part that is not as torch saved it, which torch.load does not look for, or None."""
-    # Where a part's attributes say that it is a folder, torch.load gives what happens to be in memory.
-    with zipfile.ZipFile(file) as archive:
-        marked = (part.filename for part in archive.infolist() if part.external_attr)
-        return next(marked, None) or archive.testzip()
 
 
 def check_readable(path: Path) -> None:

@@ -24,8 +24,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from optwrap.checkpoint.files import damaged_part
-from optwrap.files import disk_full
+from optwrap.files import damage_of, disk_full
 
 Index = dict[str, list[tuple[list[int], list[int], str, int, int]]]
 """Tensor -> its pieces: their offsets in it and sizes, and the file, first byte and length of each."""
@@ -100,13 +99,13 @@ class Reader(dcp.FileSystemReader):
         try:
             with (self._folder / place.relative_path).open("rb") as file:
                 file.seek(place.offset)
-                damaged = damaged_part(io.BytesIO(file.read(place.length)))
+                damage = damage_of(io.BytesIO(file.read(place.length)))
         except FileNotFoundError as error:
             raise ValueError(f"{shard} is missing") from error
         except (zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"{shard} is damaged") from error
-        if damaged is not None:
-            raise ValueError(f"the checksum of {damaged} in {shard} is wrong")
+        if damage is not None:
+            raise ValueError(f"in {shard} {damage}")
 
 
 def _metadata(tensors: Mapping[str, Tensor], index: Index) -> Metadata:

@@ -127,7 +127,7 @@ def _announce() -> None:
 def load_torch() -> None:
     """Import torch, where it is not there yet, and spare Python all searches for garbage in what that makes.
 
-    They took half a second until the first update: what is loaded stays.
+    They took half a second until the first update: what is loaded stays, and so does what was there before.
     """
     if "torch" in sys.modules or not gc.isenabled():
         return

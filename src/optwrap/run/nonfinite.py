@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 POLICIES = ("error", "skip", "rollback")
 MOST_SKIPPED = 100
 """Updates in a row that may be skipped: beyond that, every later one would be too."""
+MOST_SEEN = 1024
+"""Losses kept for the next check: beyond that, they are looked at without it."""
 MOST_ROLLBACKS = 5
 """Times in a row that a run may be taken back: beyond that, it would go bad each time."""
 
@@ -77,7 +79,7 @@ class NonFiniteWatch:
             self.check(count)
 
     def add(self, stats: Mapping[str, Tensor], count: int) -> None:
-        """Look at the loss of micro-batch `count` and at new gradient norms; the answer stays on the device."""
+        """Keep the loss of micro-batch `count` and new gradient norms, on the device, for the next check."""
         if "loss" in stats:
             self._see("loss", stats["loss"], count)
         for name, wrapper in self._wrappers.items():
@@ -144,7 +146,11 @@ class NonFiniteWatch:
 
     def _see(self, what: str, value: Tensor, count: int) -> None:
         # A copy, which may be looked at later: the next micro-batch may write to the same place.
-        self._seen.setdefault(what, []).append((count, value.detach().clone()))
+        seen = self._seen.setdefault(what, [])
+        seen.append((count, value.detach().clone()))
+        if len(seen) == MOST_SEEN:
+            first = _first_bad(seen)
+            seen[:] = [each for each in seen if each[0] == first]
 
 
 class _Skipping:
@@ -179,7 +185,9 @@ class _Skipping:
 
 def _first_bad(seen: list[tuple[int, Tensor]]) -> int | None:
     """Return the first micro-batch whose number is NaN or inf: one wait for the device."""
-    finite = torch.isfinite(torch.stack([value for _, value in seen])).flatten().tolist()
+    # A norm of no gradients lies on the CPU, whichever device the others are on.
+    device = next((value.device for _, value in seen if value.device.type != "cpu"), seen[0][1].device)
+    finite = torch.isfinite(torch.stack([value.to(device) for _, value in seen])).flatten().tolist()
     return next((count for (count, _), is_finite in zip(seen, finite, strict=True) if not is_finite), None)
 
 

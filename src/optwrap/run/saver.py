@@ -1,7 +1,7 @@
 """Saves a run as it goes, and takes it back to what was saved."""
 
+import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +26,8 @@ from optwrap.run.nonfinite import NonFiniteWatch
 
 if TYPE_CHECKING:
     from optwrap.checkpoint.shard_saver import ShardSaver
+
+logger = logging.getLogger(__name__)
 
 
 class Saver:
@@ -65,9 +67,11 @@ class Saver:
         if error is None or isinstance(error, Interrupted):
             self.wait()
         else:
-            with suppress(Exception):  # the one that ends the run is the one to show
+            try:
                 # Other ranks may be gone, and shards are written together.
                 self._ongoing.poll() if self._sharded else self._ongoing.wait()
+            except Exception as other:  # the one that ends the run is the one to show
+                logger.warning("The last checkpoint is not there either: %s", other)
 
     def step(self, stats: Mapping[str, Tensor], count: int) -> None:
         """Watch micro-batch `count`, its numbers and calls; finish a checkpoint that is written by now."""

@@ -19,8 +19,6 @@ Batch = dict[str, Tensor]
 class _Samples(Dataset[Batch]):
     """Samples made a batch at a time; `bytes_of` says how many bytes a token stands for."""
 
-    draws_from_torch_alone = True
-
     def __init__(self, row: TokenRow, length: int, bytes_of: npt.NDArray[np.int64]) -> None:
         self._row, self.length, self._bytes_of = row, length, bytes_of
 
@@ -49,6 +47,8 @@ class Windows(_Samples):
     text elsewhere.
     """
 
+    draws_from_torch_alone = True
+
     def __init__(self, row: TokenRow, length: int, bytes_of: npt.NDArray[np.int64], shifted: bool = False) -> None:
         super().__init__(row, length, bytes_of)
         self._shifted = shifted
@@ -74,6 +74,8 @@ class Windows(_Samples):
 class Documents(_Samples):
     """Documents, the long ones in pieces of `length`, filled up to the longest of their batch."""
 
+    draws_from_torch_alone = True
+
     def __init__(self, row: TokenRow, length: int, bytes_of: npt.NDArray[np.int64]) -> None:
         super().__init__(row, length, bytes_of)
         self._pieces = pieces(row, length)
@@ -90,6 +92,8 @@ class Documents(_Samples):
 
 class Packed(_Samples):
     """Rows of `length` that hold one document or several; `documents` (N, T) numbers them from 1, 0 is filling."""
+
+    draws_from_torch_alone = True
 
     def __init__(self, row: TokenRow, length: int, bytes_of: npt.NDArray[np.int64]) -> None:
         super().__init__(row, length, bytes_of)

@@ -54,7 +54,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     @property
     def draws_from_torch_alone(self) -> bool:
         """Whether what is random about its images comes from torch's generator, and no other."""
-        return isinstance(self.prepare, Preprocessing) and draws_from_torch_alone(self.augment)
+        return type(self.prepare) is Preprocessing and draws_from_torch_alone(self.augment)
 
     def unaugmented(self) -> "ImageDataset":
         """Return the same images without augmentation."""

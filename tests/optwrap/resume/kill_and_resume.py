@@ -22,20 +22,22 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+SMALL = "model.width=8"  # float16 is slow on many CPUs
 CONFIGURATIONS = {
     "plain": ["epochs=8", "checkpoint.every=9", "log_every=5"],
     "amp_accum_clip": [
         *("optim_wrapper=amp_accum_clip", "optim_wrapper.loss_scale={init_scale: 1024, growth_interval: 8}"),
         *("schedule=one_cycle", "epochs=8", "checkpoint.every=5", "eval_every=12", "log_every=4"),
+        SMALL,
     ],
     "strategies": [
         *("optim_wrapper=[adamw,ema,sam,amp,accum2,clip]", "+optim_wrapper.freeze.stem={epochs: 2}", "epochs=12"),
         *("hooks=[early_stopping,update_ratio]", "hooks.early_stopping.patience=2"),
         *("hooks.early_stopping.min_delta=0.02", "checkpoint.every=5", "eval_every=12", "log_every=4"),
+        *(SMALL, "checkpoint.asynchronous=false"),
     ],
     "gan": [
         *("experiment=quick/gan", "task.classifier_epochs=1", "max_updates=60", "checkpoint.every=7"),
-        "checkpoint.asynchronous=true",
     ],
 }
 COMMON = ["device=cpu", "deterministic=true"]

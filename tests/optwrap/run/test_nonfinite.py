@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch.optim import SGD
 from optwrap.errors import ConfigError
 from optwrap.optim import AmpOptimWrapper, OptimWrapper, build_optim_wrapper
 from optwrap.plan.plan import Plan
-from optwrap.run.nonfinite import MOST_ROLLBACKS, NonFiniteWatch
+from optwrap.run.nonfinite import MOST_ROLLBACKS, MOST_SEEN, NonFiniteWatch
 
 PLAN = Plan(micro_batches=40, per_epoch=10, accumulative_counts=4, log_every=2, eval_every=None)
 NAN = float("nan")
@@ -39,6 +40,18 @@ def test_a_bad_loss_is_found_though_the_next_was_written_over_it():
     watch.add({"loss": loss}, 2)
     with pytest.raises(ConfigError, match="micro-batch 1"):
         watch.check(2)
+
+
+@pytest.mark.parametrize("bad", [None, 5, MOST_SEEN, MOST_SEEN + 3])
+def test_losses_are_not_kept_for_ever_where_no_row_is_due(bad):
+    wrapper = OptimWrapper(SGD(nn.Linear(2, 1).parameters(), lr=0.1))
+    watch = NonFiniteWatch("error", {"": wrapper}, replace(PLAN, log_every=10**9), lambda count: None)
+    feed(watch, [NAN if count == bad else 1.0 for count in range(1, MOST_SEEN + 5)])
+    if bad is None:
+        watch.check(MOST_SEEN + 4)
+        return
+    with pytest.raises(ConfigError, match=rf"micro-batch {bad}\)"):
+        watch.check(MOST_SEEN + 4)
 
 
 def test_losses_may_be_of_different_precision():

@@ -50,8 +50,7 @@ class SeededBatches(Dataset[Any]):
 
     def __init__(self, samples: Any, collate: Collate) -> None:
         self.samples, self.collate = samples, collate
-        alone = hasattr(samples, "collated") and getattr(samples, "draws_from_torch_alone", False)
-        self._seeded = torch_seeded if alone else seeded
+        self._seeded = torch_seeded if _draws_from_torch_alone(samples) else seeded
 
     def __getitem__(self, index: BatchIndex) -> Any:
         try:
@@ -66,6 +65,12 @@ class SeededBatches(Dataset[Any]):
         if hasattr(self.samples, "__getitems__"):
             return self.collate(self.samples.__getitems__(rows))
         return self.collate([self.samples[row] for row in rows])
+
+
+def _draws_from_torch_alone(samples: Any) -> bool:
+    """Whether the class that makes the batches says so: one that inherits from it may draw from others too."""
+    makes = next((each for each in type(samples).__mro__ if "collated" in vars(each)), None)
+    return makes is not None and "draws_from_torch_alone" in vars(makes) and bool(samples.draws_from_torch_alone)
 
 
 class InThisProcess:

@@ -97,7 +97,8 @@ def measure(program: str, work: Work, data: str) -> Seen:
 
 def environment() -> dict[str, str]:
     """Return the environment of a program, which finds the library of this checkout."""
-    return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPATH": str(ROOT / "src")}  # as users run it, who keep what has been compiled
 
 
 def stamps_of(output: str) -> dict[str, float]:

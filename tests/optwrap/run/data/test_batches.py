@@ -60,9 +60,6 @@ def test_a_run_trains_on_padded_sequences(collate, train):
 class Drawn(Dataset):
     """Its batches are one number of NumPy's and one of torch's."""
 
-    def __init__(self, alone):
-        self.draws_from_torch_alone = alone
-
     def __len__(self):
         return 8
 
@@ -73,10 +70,22 @@ class Drawn(Dataset):
         return np.random.random(), torch.rand(()).item()
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_random_numbers_of_a_batch_are_those_of_its_place(alone):
+class DrawnAlone(Drawn):
+    draws_from_torch_alone = True
+
+    def collated(self, rows):
+        return super().collated(rows)
+
+
+class DrawnByItsHeir(DrawnAlone):
+    def collated(self, rows):
+        return super().collated(rows)
+
+
+@pytest.mark.parametrize(("data", "alone"), [(Drawn(), False), (DrawnAlone(), True), (DrawnByItsHeir(), False)])
+def test_random_numbers_of_a_batch_are_those_of_its_place(data, alone):
     def batches():
-        return list(loaders_of({"train": Drawn(alone)}).training(0, 2))
+        return list(loaders_of({"train": data}).training(0, 2))
 
     np.random.seed(0)
     first, second = batches(), batches()
