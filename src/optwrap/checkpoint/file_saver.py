@@ -81,6 +81,7 @@ class FileSaver:
 
     def __init__(self, checkpoints: Checkpoints, ranks: Ranks, asynchronous: bool) -> None:
         self._checkpoints, self._ranks, self._asynchronous = checkpoints, ranks, asynchronous
+        self._size = LARGE  # bytes of the last one, until there is one as if it were large
         self.ongoing = Ongoing(checkpoints, ranks)
 
     def save(self, state: Mapping[str, Any], update: int, held: int) -> Path:
@@ -97,7 +98,10 @@ class FileSaver:
             return self._checkpoints.save(state, update, held)
         # What a small one holds is written down at once, which is soon done: a thread that does it shares Python
         # with the loop, and waits for the disk only.
-        content = on_host(state) if _nbytes(state) >= LARGE else _pickled(state)
+        # The size is counted again where it may have grown to a large one: a walk through all of the state.
+        is_large = self._size >= LARGE // 4 and _nbytes(state) >= LARGE
+        content = on_host(state) if is_large else _pickled(state)
+        self._size = LARGE if isinstance(content, dict) else len(content)
         write = partial(self._checkpoints.save, content, update, held)
         self.ongoing.begin(path, _in_background(write), _raise)
         return path

@@ -192,6 +192,8 @@ def make_loaders(
     how: dict[str, Any] = {"device": process.device, "memory_format": memory_format}
     if copied:
         there: Any = partial(copied_ahead, **how, copying=torch.cuda.Stream(process.device))
+    elif process.device.type == "cpu" and memory_format is torch.preserve_format:
+        there = iter  # that is where they are
     else:
         there = partial(map, partial(to_device, **how))
     return Loaders(order, splits, there, options)
