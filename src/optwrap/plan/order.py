@@ -45,7 +45,6 @@ class TrainingOrder:
 
     def between(self, first: int, last: int) -> Iterator[BatchIndex]:
         """Yield the batches from number `first` to before `last`, counted from 0 at the start of the run."""
-        share = self.batch_size // self.ranks.size
         seeds: list[int] = []
         for number in range(first, last):
             epoch, batch = divmod(number, self.per_epoch)
@@ -55,10 +54,14 @@ class TrainingOrder:
             if not seeds:
                 seeds = [self._seed_of(each) for each in reversed(range(number, min(number + _AT_ONCE, last)))]
             start = self._start(batch)
-            yield BatchIndex(rows[start : start + share], seeds.pop())
+            yield BatchIndex(rows[start : start + self._share], seeds.pop())
+
+    @property
+    def _share(self) -> int:
+        return self.batch_size // self.ranks.size
 
     def _start(self, batch: int) -> int:
-        return batch * self.batch_size + self.ranks.rank * (self.batch_size // self.ranks.size)
+        return batch * self.batch_size + self.ranks.rank * self._share
 
     def _seed_of(self, number: int) -> int:
         epoch, batch = divmod(number, self.per_epoch)
