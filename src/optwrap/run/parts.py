@@ -32,7 +32,7 @@ def build_model(cfg: DictConfig, process: Process) -> nn.Module:
     """
     compiled = _compiled(cfg.compile)
     model = build(cfg.model, "model").to(process.device)
-    set_threads(cfg.get("threads"), model, process.device)
+    set_threads(cfg.get("threads"), model, process.device, process.before)
     if cfg.channels_last:
         model = model.to(memory_format=memory_format(cfg))
     if compiled:

@@ -2,7 +2,7 @@
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ from omegaconf import DictConfig
 from optwrap.errors import ConfigError
 from optwrap.plan.random_state import mix
 from optwrap.plan.ranks import ALONE, Ranks
-from optwrap.run.threads import keep_freed_memory
+from optwrap.run.threads import CpuTime, keep_freed_memory
 
 
 @dataclass(frozen=True)
 class Process:
-    """This process of a run: where it computes, and its place among the ranks."""
+    """This process of a run: where it computes, its place among the ranks, and how busy the cores were before."""
 
     device: torch.device
     ranks: Ranks = ALONE
+    before: CpuTime = field(default_factory=CpuTime.now)
 
     @property
     def state_device(self) -> torch.device:

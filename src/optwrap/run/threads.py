@@ -5,7 +5,9 @@ import logging
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import nn
@@ -17,20 +19,40 @@ logger = logging.getLogger(__name__)
 _SMALL = 100_000  # parameters below which threads wait for each other longer than they compute
 _OPENMP = "OMP_NUM_THREADS"
 _LOOK = 0.1
-"""Seconds for which the machine is looked at."""
+"""Seconds for which the machine is looked at, at least."""
+_STATISTICS = Path("/proc/stat")
 
 
-def set_threads(wanted: int | None, model: nn.Module, device: torch.device) -> None:
+@dataclass(frozen=True)
+class CpuTime:
+    """Seconds that the cores were busy up to a moment `at`, all of them together and for this process alone.
+
+    `cores` is None where the system does not say.
+    """
+
+    at: float
+    cores: float | None
+    own: float
+
+    @classmethod
+    def now(cls, statistics: Path = _STATISTICS) -> Self:
+        """Return what there is by now."""
+        cores = _busy_seconds(statistics) if statistics.exists() else None
+        return cls(time.perf_counter(), cores, time.process_time())
+
+
+def set_threads(wanted: int | None, model: nn.Module, device: torch.device, since: CpuTime) -> None:
     """Set the number of threads for the run, and log which it is and why.
 
-    `wanted` is the config's; null keeps OMP_NUM_THREADS, and torch's own number beside another device.
+    `wanted` is the config's; null keeps OMP_NUM_THREADS, and torch's own number beside another device, and leaves
+    to others the cores that they have used `since` then.
 
     Raises:
         ConfigError: it is less than 1.
     """
     if wanted is not None and wanted < 1:
         raise ConfigError(f"threads={wanted}: it must be 1 or more; null: as suits the model and the machine.")
-    number, why = (wanted, "as configured") if wanted is not None else _suitable(model, device)
+    number, why = (wanted, "as configured") if wanted is not None else _suitable(model, device, since)
     torch.set_num_threads(number)
     _say(number, why)
 
@@ -49,9 +71,7 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries have none
     if mallopt is not None:
-        mallopt(
-            _MMAP, _FROM_HEAP
-        )  # as far as it would go by itself, and no more than that is asked for one by one
+        mallopt(_MMAP, _FROM_HEAP)  # as far as it would go by itself: no more than that is asked for one by one
         mallopt(_TRIM, _KEPT)
 
 
@@ -63,7 +83,7 @@ def keep_threads(wanted: int | None, before: object) -> None:
         _say(before, "as in the run so far")
 
 
-def _suitable(model: nn.Module, device: torch.device) -> tuple[int, str]:
+def _suitable(model: nn.Module, device: torch.device, since: CpuTime) -> tuple[int, str]:
     there = torch.get_num_threads()
     if _OPENMP in os.environ:
         return there, f"{_OPENMP}={os.environ[_OPENMP]}"
@@ -72,22 +92,22 @@ def _suitable(model: nn.Module, device: torch.device) -> tuple[int, str]:
     size = sum(param.numel() for param in model.parameters())
     if size < _SMALL:
         return 1, f"a model of {size:,} parameters gains nothing by more"
-    cores, busy = os.cpu_count() or 1, busy_cores()
+    cores, busy = os.cpu_count() or 1, busy_cores(since)
     return max(1, min(there, cores - round(busy))), f"{cores} cores, of which others use {busy:.1f}"
 
 
-def busy_cores(statistics: Path = Path("/proc/stat")) -> float:
-    """Return how many cores other processes use at the moment; 0 where the system does not say.
+def busy_cores(since: CpuTime, statistics: Path = _STATISTICS) -> float:
+    """Return how many cores other processes have used since then; 0 where the system does not say.
 
-    The load of the last minute is not asked: it holds the job that has just ended, so that of two jobs one after
-    the other the second would compute with fewer threads.
+    Wait where it is a moment ago only. The load of the last minute is not asked: it holds the job that has just
+    ended, so that of two jobs one after the other the second would compute with fewer threads.
     """
-    if not statistics.exists():
+    if since.cores is None:
         return 0.0
-    before, own, began = _busy_seconds(statistics), time.process_time(), time.perf_counter()
-    time.sleep(_LOOK)
-    own, passed = time.process_time() - own, time.perf_counter() - began
-    return max(0.0, (_busy_seconds(statistics) - before - own) / passed)
+    time.sleep(max(0.0, since.at + _LOOK - time.perf_counter()))
+    now = CpuTime.now(statistics)
+    assert now.cores is not None
+    return max(0.0, (now.cores - since.cores - (now.own - since.own)) / (now.at - since.at))
 
 
 def _busy_seconds(statistics: Path) -> float:

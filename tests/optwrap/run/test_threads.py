@@ -12,7 +12,7 @@ from torch import nn
 
 from optwrap.errors import ConfigError
 from optwrap.run import threads
-from optwrap.run.threads import busy_cores, keep_threads, set_threads
+from optwrap.run.threads import CpuTime, busy_cores, keep_threads, set_threads
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SMALL, LARGE = nn.Linear(10, 10, device="meta"), nn.Linear(1000, 1000, device="meta")
@@ -27,7 +27,7 @@ def machine(monkeypatch):
         if openmp is not None:
             monkeypatch.setenv("OMP_NUM_THREADS", str(openmp))
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
-        monkeypatch.setattr(threads, "busy_cores", lambda: load)
+        monkeypatch.setattr(threads, "busy_cores", lambda since: load)
         torch.set_num_threads(openmp or 8)
 
     before = torch.get_num_threads()
@@ -55,31 +55,46 @@ def test_threads_suit_the_model_and_the_machine_unless_they_are_chosen(name, mac
     arguments, state, number = CASES[name]
     machine(*state)
     with caplog.at_level("INFO"):
-        set_threads(*arguments)
+        set_threads(*arguments, CpuTime.now())
     assert torch.get_num_threads() == number
     assert caplog.messages[-1].startswith(f"{number} thread")
 
 
-def test_the_time_of_other_processes_counts_and_that_of_this_one_does_not(tmp_path, monkeypatch):
-    """Of two cores a second long: 1.5 busy seconds, 0.5 of them this process's own."""
-    statistics, now, own = tmp_path / "stat", [100.0], [7.0]
+@pytest.mark.parametrize("ago", [0.0, 0.04, 1.0])
+def test_the_time_of_other_processes_counts_and_that_of_this_one_does_not(ago, tmp_path, monkeypatch):
+    """Of two cores: others use 1.5 of them and this process the half, whether it waits for that or comes later."""
+    statistics, now, slept = tmp_path / "stat", [0.0], []
 
-    def pass_a_second(seconds):
-        now[0], own[0] = 101.0, 7.5
-        statistics.write_text("cpu  1120 10 520 9900 5 10 5 5 0 0\ncpu0 ...\n")
+    def pass_time(seconds):
+        now[0] += seconds
+        user = 1000 + round(200 * now[0])
+        statistics.write_text(f"cpu  {user} 10 500 9850 5 5 0 0 0 0\ncpu0 ...\n")
 
     monkeypatch.setattr(os, "sysconf", lambda name: 100)
     monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(threads.time, "process_time", lambda: own[0])
-    monkeypatch.setattr(threads.time, "sleep", pass_a_second)
-    statistics.write_text("cpu  1000 10 500 9850 5 5 0 0 0 0\ncpu0 ...\n")
-    assert busy_cores(statistics) == pytest.approx((120 + 20 + 5 + 5 + 5) / 100 - 0.5)
-    assert busy_cores(tmp_path / "none") == 0
+    monkeypatch.setattr(threads.time, "process_time", lambda: 7 + now[0] / 2)
+    monkeypatch.setattr(threads.time, "sleep", lambda seconds: (slept.append(seconds), pass_time(seconds)))
+    pass_time(0)
+    since = CpuTime.now(statistics)
+    pass_time(ago)
+    assert busy_cores(since, statistics) == pytest.approx(1.5)
+    assert sum(slept) == pytest.approx(max(0, 0.1 - ago))
+
+
+def test_each_kind_of_work_is_work_and_waiting_is_none(tmp_path, monkeypatch):
+    statistics = tmp_path / "stat"
+    monkeypatch.setattr(os, "sysconf", lambda name: 100)
+    statistics.write_text("cpu  1000 200 300 9850 5 40 5 1 70 70\ncpu0 ...\n")
+    assert CpuTime.now(statistics).cores == pytest.approx((1000 + 200 + 300 + 40 + 5 + 1) / 100)
+
+
+def test_a_system_that_does_not_say_has_no_busy_cores(tmp_path):
+    assert busy_cores(CpuTime.now(tmp_path / "none")) == 0
 
 
 def test_less_than_one_thread_is_refused():
     with pytest.raises(ConfigError, match="threads=0: it must be 1 or more"):
-        set_threads(0, SMALL, CPU)
+        set_threads(0, SMALL, CPU, CpuTime.now())
 
 
 @pytest.mark.parametrize(
@@ -87,7 +102,7 @@ def test_less_than_one_thread_is_refused():
 )
 def test_a_run_goes_on_with_its_threads_where_nobody_chose_others(wanted, openmp, number, machine):
     machine(0.0, openmp)
-    set_threads(wanted, LARGE, CPU)
+    set_threads(wanted, LARGE, CPU, CpuTime.now())
     keep_threads(wanted, 2)
     assert torch.get_num_threads() == number
 
