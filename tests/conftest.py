@@ -31,9 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cases", type=int, default=20, help="cases of each kind that the fuzzers try")
     parser.addoption("--points", type=int, default=1, help="kills of each configuration that a slow test makes")
-    parser.addoption(
-        "--share", type=int, default=1, help="run one in so many cases of each test, by turns of commits"
-    )
+    parser.addoption("--share", type=int, default=1, help="run one in so many tests, others after each commit")
 
 
 @pytest.fixture
@@ -60,19 +58,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep of each test, of what -m and -k have left, one in `--share` cases: others after each commit."""
+    """Keep one in `--share` of what -m and -k have left, each test's cases in turn; others after each commit."""
     share = config.getoption("--share")
     if share <= 1:
         return
-    count = subprocess.run(["git", "rev-list", "--count", "HEAD"], cwd=config.rootpath, capture_output=True).stdout
-    cases: dict[str, list[pytest.Item]] = {}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=config.rootpath, capture_output=True, text=True).stdout
+    cases: dict[str, int] = {}
+    kept, dropped = [], []
     for item in items:
-        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    kept = []
-    for name, of_test in cases.items():
-        turn = (int(count or 0) + zlib.crc32(name.encode())) % len(of_test)
-        kept += (of_test[turn:] + of_test[:turn])[::share]
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        name = item.nodeid.partition("[")[0]
+        place = cases.setdefault(name, zlib.crc32(f"{head} {name}".encode()))
+        cases[name] += 1
+        (dropped if place % share else kept).append(item)
+    config.hook.pytest_deselected(items=dropped)
     items[:] = kept
 
 

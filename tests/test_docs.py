@@ -19,7 +19,8 @@ from optwrap.config.command_line import CommandLine
 from optwrap.config.messages.explain import check_complete
 from optwrap.hydra_versions import VERSION_BASE
 from optwrap.program.own_targets import fit_own_targets, with_new_keys
-from tests.pages import COMMANDS, IS_TEMPLATE, ROOT, TEXTS, anchors, blocks, commands, inline, section
+from tests.optwrap.cases import one_in
+from tests.pages import COMMANDS, IS_TEMPLATE, ROOT, TEXTS, anchors, blocks, commands, commands_of, inline, section
 
 pytestmark = pytest.mark.skipif(not IS_TEMPLATE, reason="own README")
 WRITTEN_BY_READER = r"spirals|scaled|crops|NAME|conf/local/|lines"  # files that a page tells how to write
@@ -31,8 +32,18 @@ PLUGINS = {  # what is installed for an extra alone
 }
 
 
+FIRST = {words for _, words in commands_of(TEXTS.get("README.md", ""))}  # those that a newcomer types
+
+
 def of(program):
     return pytest.mark.parametrize("words", commands(program), ids=" ".join)
+
+
+def of_train():
+    """Those of the README and one in eight of the others; the rest among the slow tests."""
+    typed = commands("train")
+    others = one_in(8, [(words,) for words in typed if words not in FIRST])
+    return pytest.mark.parametrize("words", [*(words for words in typed if words in FIRST), *others], ids=" ".join)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +98,7 @@ def check_train(words, composed):
         composed(*point)
 
 
-@of("train")
+@of_train()
 def test_a_command_of_train_composes(words, composed):
     check_train(words, composed)
 

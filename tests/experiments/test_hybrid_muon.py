@@ -27,6 +27,7 @@ def test_muon_gets_the_matrices_of_the_blocks_and_adamw_all_else(train):
     assert {lr for optimizer, lr in table.values() if optimizer == "AdamW"} == {3e-3}
 
 
+@pytest.mark.slow
 def test_both_optimizers_make_the_same_number_of_updates_on_the_same_model(train):
     hybrid, adamw = train(QUICK), train(QUICK, "optim_wrapper=adamw")
     assert {optimizer for optimizer, _ in rules(adamw).values()} == {"base"}

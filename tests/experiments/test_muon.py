@@ -41,6 +41,7 @@ def test_another_adjustment_of_the_lr_is_refused():
         Muon([nn.Parameter(torch.ones(2, 2))], adjust_lr_fn="match_rms_adamw")
 
 
+@pytest.mark.slow
 def test_it_takes_the_place_of_torchs_in_a_run(train):
     folder = train("experiment=quick/gpt_muon", "optim_wrapper.hidden_optimizer._target_=experiments.muon.Muon")
     assert "Muon holds" in (folder / "train.log").read_text()

@@ -25,7 +25,16 @@ def test_every_experiment_has_a_quick_setting():
 
 
 # Each of them has a neighbour that is nearly the same.
-LONG = {"efficientnet_lite", "finetune", "gpt_muon", "mnist_strategies", "strategies", "weighted_tokens"}
+LONG = {
+    "digits",
+    "efficientnet_lite",
+    "finetune",
+    "gan",
+    "gpt_muon",
+    "mnist_strategies",
+    "strategies",
+    "weighted_tokens",
+}
 
 
 @pytest.mark.parametrize(

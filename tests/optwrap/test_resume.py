@@ -130,7 +130,7 @@ def files(folder):
     "strategy",
     [
         pytest.param(each, marks=pytest.mark.slow)
-        if each in ("plateau", "background shards", "hybrid", "shards", "scaled", "at once")
+        if each in ("plateau", "background", "background shards", "hybrid", "shards", "scaled", "at once")
         else each
         for each in STRATEGIES
     ],
@@ -323,6 +323,7 @@ def test_where_every_checkpoint_is_damaged_nothing_is_started_anew(train, capsys
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_changes_nothing_and_more_epochs_extend_it(train):
     folder = train(*QUICK)
     before = files(folder)
@@ -379,7 +380,7 @@ def test_a_run_in_two_halves_of_a_longer_plan_is_the_longer_run(train, uninterru
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    one_in(2, [
+    one_in(6, [
         (["optim_wrapper.optimizer.lr=0.01"], "optim_wrapper.optimizer.lr: 0.05 -> 0.01"),
         (["optim_wrapper=[adamw,clip,no_norm_decay]"], "The optimizer is another than before"),
         (["optim_wrapper=[sgd,amp,accum2]", "optim_wrapper.dtype=float16"], "accumulative_counts: 1 -> 2"),
@@ -472,7 +473,7 @@ def test_a_folder_that_goes_while_the_run_writes_into_it_is_one_message(train, a
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    one_in(3, [("micro_batches", 10**15), ("micro_batches", -1), ("held", 1), ("update", 3), ("per_epoch", 0)]),
+    one_in(5, [("micro_batches", 10**15), ("micro_batches", -1), ("held", 1), ("update", 3), ("per_epoch", 0)]),
 )
 def test_a_checkpoint_whose_numbers_contradict_each_other_is_no_run(name, number, train, capsys):
     folder = train(*QUICK)
@@ -526,15 +527,15 @@ def raises(error):
 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
-    [
+    one_in(3, [
         (SystemExit(0), 1, "sys.exit(0) in "),
         (SystemExit(None), 1, "sys.exit(None) in "),
         (SystemExit(7), 7, "sys.exit(7) in "),
-        (BrokenPipeError(32, "a pipe of mine"), 1, "BrokenPipeError: [Errno 32] a pipe of mine"),
         (ConfigError("task.x=1: no."), 1, "task.x=1: no."),
         (ValueError("bad \ud800 text"), 1, r"ValueError: bad \ud800 text"),
-    ],
-)
+        (BrokenPipeError(32, "a pipe of mine"), 1, "BrokenPipeError: [Errno 32] a pipe of mine"),
+    ]),
+)  # fmt: skip
 def test_whatever_ends_a_run_is_said_and_logged_and_no_success(error, code, said, train, at, capsys, tmp_path):
     folder = tmp_path / "ended"
     at(3, raises(error))

@@ -132,7 +132,7 @@ def test_a_project_without_experiments_composes(project: Path) -> None:
         assert compose("config").epochs == 20
 
 
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moved", one_in(2, [True, False]))
 @pytest.mark.parametrize(
     "arguments", one_in(2, [["experiment=own"], ["-m", "experiment=own", "seed=0,1"]], ["run", "sweep"])
 )
@@ -165,6 +165,7 @@ def test_choices_for_wrappers_inside_a_wrapper_can_be_swept(run: Callable) -> No
     assert out.count("built  3 ") == 2
 
 
+@pytest.mark.slow
 def test_help_lists_the_experiments_with_their_first_comments(run: Callable) -> None:
     code, out, _ = run("--help", "experiment=gan")
     lines = [line.strip() for line in out.splitlines()]
@@ -251,7 +252,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "new", "expected"), one_in(2, WRONG, [f"{a} {n}".strip() for a, n, _ in WRONG])
+    ("arguments", "new", "expected"), one_in(4, WRONG, [f"{a} {n}".strip() for a, n, _ in WRONG])
 )
 def test_what_is_wrong_in_an_experiment_is_one_message(
     run: Callable, project: Path, arguments: str, new: str, expected: list[str]

@@ -34,6 +34,7 @@ def test_a_file_beyond_the_bounds_is_refused_at_once(text, tmp_path):
         with_saved_overrides([f"resume={tmp_path}"])
 
 
+@pytest.mark.slow
 def test_an_override_of_three_thousand_brackets_is_one_short_message(tmp_path):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text(f"- '+a={'[' * 3000}{']' * 3000}'\n")

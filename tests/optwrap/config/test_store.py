@@ -45,7 +45,7 @@ def test_each_mixin_of_a_list_does_its_part(composed: Composed) -> None:
     assert wrapper["paramwise_cfg"]["norm_decay_mult"] == 0.0
 
 
-@pytest.mark.parametrize("mixins", one_in(4, LISTS, list(map(",".join, LISTS))))
+@pytest.mark.parametrize("mixins", one_in(8, LISTS, list(map(",".join, LISTS))))
 def test_a_list_in_any_order_composes_to_one_config(composed: Composed, orders: Orders, mixins: list[str]) -> None:
     expected = wrapper_of(composed, mixins)
     for order in orders(mixins):
@@ -86,7 +86,7 @@ def test_amp_fields_can_be_set_in_any_order_with_amp(composed: Composed) -> None
         assert wrapper["loss_scale"] == {"init_scale": 16}
 
 
-@pytest.mark.parametrize("name", optimizer_signatures())
+@pytest.mark.parametrize("name", one_in(3, list(optimizer_signatures())))
 def test_every_optimizer_of_torch_is_a_mixin_with_torch_defaults(composed: Composed, name: str) -> None:
     wrapper = wrapper_of(composed, ["clip", name])
     assert wrapper["optimizer"] == OmegaConf.to_container(
@@ -94,7 +94,7 @@ def test_every_optimizer_of_torch_is_a_mixin_with_torch_defaults(composed: Compo
     )
 
 
-@pytest.mark.parametrize("name", scheduler_signatures())
+@pytest.mark.parametrize("name", one_in(3, list(scheduler_signatures())))
 def test_every_scheduler_of_torch_is_an_option_of_schedule(composed: Composed, name: str) -> None:
     schedule = composed(f"schedule={name}").schedule
     assert list(schedule) == ["lr"]
@@ -141,36 +141,35 @@ def test_custom_keys_take_new_keys_without_a_plus(composed: Composed, mixins: li
     assert wrapper["paramwise_cfg"]["custom_keys"] == expected
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ("optim_wrapper=[sgd,adamw]",),
-        ("optim_wrapper=[Adagrad,adam]",),
-        ("optim_wrapper=[sgd,amp_accum]",),
-        ("optim_wrapper=[amp,amp_bf16]",),
-        ("optim_wrapper=[sgd,ampp]",),
-        ("optim_wrapper=[sgd,hybrid_muon]",),
-        ("optim_wrapper=[layer_decay,hybrid_muon]",),
-        ("optim_wrapper.hidden_optimizer.lr=1",),
-        ("optim_wrapper.paramwise_cfg.decay_factor=0.5",),
-        ("optim_wrapper=[sgd,layer_decay]", "optim_wrapper.paramwise_cfg.decay_fctor=0.5"),
-        ("optim_wrapper=hybrid_muon", "optim_wrapper.hidden_optimizer.nestrov=true"),
-        ("optim_wrapper.loss_scale=512",),
-        ("optim_wrapper.dtype=float16",),
-        ("optim_wrapper.acumulative_counts=2",),
-        ("optim_wrapper.accumulative_counts=two",),
-        ("optim_wrapper.clip_grad.maxnorm=1",),
-        ("optim_wrapper.paramwise_cfg.norm_deacy_mult=0",),
-        ("optim_wrapper=adamw", "optim_wrapper.optimizer.momentum=0.9"),
-        ("optim_wrapper=Adagrad", "optim_wrapper.optimizer.betas=[0.9,0.9]"),
-        ("schedule=StepLR", "schedule.lr.gama=0.1"),
-        ("epochs=many",),
-    ],
-    ids=" ".join,
-)
-def test_what_does_not_fit_is_refused_at_composition(composed: Composed, overrides: tuple[str, ...]) -> None:
+REFUSED = [
+    "optim_wrapper=[sgd,adamw]",
+    "optim_wrapper=[Adagrad,adam]",
+    "optim_wrapper=[sgd,amp_accum]",
+    "optim_wrapper=[amp,amp_bf16]",
+    "optim_wrapper=[sgd,ampp]",
+    "optim_wrapper=[sgd,hybrid_muon]",
+    "optim_wrapper=[layer_decay,hybrid_muon]",
+    "optim_wrapper.hidden_optimizer.lr=1",
+    "optim_wrapper.paramwise_cfg.decay_factor=0.5",
+    "optim_wrapper=[sgd,layer_decay] optim_wrapper.paramwise_cfg.decay_fctor=0.5",
+    "optim_wrapper=hybrid_muon optim_wrapper.hidden_optimizer.nestrov=true",
+    "optim_wrapper.loss_scale=512",
+    "optim_wrapper.dtype=float16",
+    "optim_wrapper.acumulative_counts=2",
+    "optim_wrapper.accumulative_counts=two",
+    "optim_wrapper.clip_grad.maxnorm=1",
+    "optim_wrapper.paramwise_cfg.norm_deacy_mult=0",
+    "optim_wrapper=adamw optim_wrapper.optimizer.momentum=0.9",
+    "optim_wrapper=Adagrad optim_wrapper.optimizer.betas=[0.9,0.9]",
+    "schedule=StepLR schedule.lr.gama=0.1",
+    "epochs=many",
+]
+
+
+@pytest.mark.parametrize("overrides", one_in(3, REFUSED))
+def test_what_does_not_fit_is_refused_at_composition(composed: Composed, overrides: str) -> None:
     with pytest.raises(ConfigCompositionException):
-        composed(*overrides)
+        composed(*overrides.split())
 
 
 def test_changing_a_composed_config_does_not_change_the_next_one(composed: Composed) -> None:

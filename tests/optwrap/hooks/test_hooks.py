@@ -72,6 +72,7 @@ def test_a_stop_after_an_update_saves_evaluates_and_says_why(once):
     assert (folder / "checkpoints" / "update_000007.pt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_in", one_in(2, ["val", "test"]))
 def test_a_run_that_died_after_it_was_stopped_ends_there(dies_in, train, once, monkeypatch, tmp_path):
     from optwrap.run import evaluation

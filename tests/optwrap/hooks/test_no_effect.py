@@ -62,6 +62,7 @@ def test_a_run_is_the_same_with_hooks_to_the_bit(strategy, hooks, train, once):
 CASES = [(strategy, micro_batch) for strategy in ("clipped", "scaled") for micro_batch in (9, 6, 12)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "micro_batch"), one_in(len(CASES), CASES))
 def test_a_run_with_hooks_goes_on_to_the_bit(strategy, micro_batch, train, once, monkeypatch, tmp_path):
     hooks = "hooks=[update_ratio,gradient_noise,early_stopping]"

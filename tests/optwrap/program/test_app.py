@@ -207,7 +207,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "expected"), one_in(6, WRONG, [arguments for arguments, _ in WRONG]))
+@pytest.mark.parametrize(("arguments", "expected"), one_in(10, WRONG, [arguments for arguments, _ in WRONG]))
 def test_wrong_command_line_gives_one_message_without_a_traceback(
     run: Run, arguments: str, expected: list[str]
 ) -> None:
@@ -276,6 +276,7 @@ def test_a_bug_leaves_the_folder_of_its_log(run: Run, script: Path) -> None:
     assert "IndexError" in log.read_text()
 
 
+@pytest.mark.slow
 def test_failed_job_of_a_sweep_is_named_and_the_others_run(run: Run, script: Path) -> None:
     result = run("-m", "device=config,cpu")
     assert result.code == 1
@@ -291,7 +292,7 @@ def test_full_error_set_by_the_user_lets_everything_out(run: Run, monkeypatch: p
         run("epochs=abc")
 
 
-@pytest.mark.parametrize("setting", [None, "0"])
+@pytest.mark.parametrize("setting", one_in(2, [None, "0"]))
 def test_environment_and_stderr_are_as_before_afterwards(
     run: Run, monkeypatch: pytest.MonkeyPatch, setting: str | None
 ) -> None:
@@ -351,6 +352,7 @@ def test_failing_completion_says_nothing(run: Run, monkeypatch: pytest.MonkeyPat
     assert result == Result(1, "", "")
 
 
+@pytest.mark.slow
 def test_composing_completing_and_helping_import_no_torch(script: Path) -> None:
     code = (
         "import runpy, sys\n"

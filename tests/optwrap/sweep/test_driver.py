@@ -22,14 +22,14 @@ def results(program):
 
 
 def test_the_same_command_again_runs_nothing_twice_and_new_points_only(program):
-    first = program.sweep("seed=0,1", "epochs=2,3")
-    again = program.sweep("seed=0,1", "epochs=2,3")
-    more = program.sweep("seed=0,1,2", "epochs=2,3")
+    first = program.sweep("seed=0", "epochs=2,3")
+    again = program.sweep("seed=0", "epochs=2,3")
+    more = program.sweep("seed=0,1", "epochs=2,3")
     assert [first.code, again.code, more.code] == [0, 0, 0]
-    assert sorted(program.ran) == ["0 2", "0 3", "1 2", "1 3", "2 2", "2 3"]
-    assert len(results(program)) == 6
-    assert "4 of 4 jobs finished" in again.out
-    assert json.loads((program.out / "sweep.json").read_text())["jobs"] == 6
+    assert sorted(program.ran) == ["0 2", "0 3", "1 2", "1 3"]
+    assert len(results(program)) == 4
+    assert "2 of 2 jobs finished" in again.out
+    assert json.loads((program.out / "sweep.json").read_text())["jobs"] == 4
 
 
 @pytest.mark.slow
@@ -84,6 +84,7 @@ def test_a_job_that_raises_leaves_the_others_alone_and_is_named_with_its_traceba
     assert [row["status"] for row in results(program)] == ["finished"] * 3
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_job_that_raises_exits_with_1_and_its_report(program):
     program.fault(-1, "raise")
     ended = program.sweep("seed=0,-1")
@@ -124,6 +125,7 @@ def test_a_job_that_exits_has_failed_and_ends_no_sweep(program):
     assert "seed=0: SystemExit: exit code 0" in ended.err
 
 
+@pytest.mark.slow
 def test_the_last_lines_have_the_first_line_of_an_error_and_a_command_that_can_be_pasted(program):
     program.fault(0, "lines")
     ended = program.sweep("seed=0,1", "hydra.sweep.dir=my sweep")

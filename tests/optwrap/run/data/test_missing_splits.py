@@ -4,6 +4,7 @@ import pytest
 
 import evaluate
 from optwrap.errors import ConfigError
+from tests.optwrap.cases import one_in
 from tests.optwrap.run.data.runs import on, result, rows
 
 NO_VAL = on("mapping", "data.val=null", "epochs=1")
@@ -32,6 +33,7 @@ def test_without_val_the_objective_is_of_test_and_a_line_says_so(train):
     assert evaluate.main([f"run={folder}", "allow=tests"])["accuracy"] == result(folder)["test/accuracy"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_without_val_knows_that_it_is(train):
     folder = train(*NO_VAL)
     before = (folder / "metrics.csv").read_text()
@@ -49,14 +51,14 @@ def test_without_test_val_is_evaluated_as_ever(train):
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
-    [
+    one_in(2, [
         (("objective=val/loss",), "objective=val/loss: data.val is missing or empty"),
         (("objective=val/accuracy",), "or objective=test/accuracy"),
         (("data.test=null",), "data.val and data.test are missing or empty"),
         (("hooks=early_stopping",), "hooks.early_stopping follows an evaluation on val, and data.val is missing"),
         (("schedule=warmup_plateau",), "follows an evaluation on val, and data.val is missing"),
         (("data.train=0",), "data.train is empty"),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_what_needs_val_is_refused_before_training(overrides, said, train, capsys):
     assert said in fails(train, capsys, *NO_VAL, *overrides)
