@@ -18,9 +18,9 @@ def imported_code(root: Path) -> dict[str, str]:
     """
     files: dict[str, str] = {}
     for folder, names in _imported_files().items():
-        resolved = Path(folder).resolve()
+        resolved = _resolved(folder)
         if resolved.is_relative_to(root) and "site-packages" not in resolved.parts:
-            paths = [(resolved / name).resolve() for name in names]
+            paths = [_resolved(os.path.join(resolved, name)) for name in names]
             files |= {
                 path.relative_to(root).as_posix(): _hash(path) for path in paths if path.is_relative_to(root)
             }
@@ -41,6 +41,12 @@ def _imported_files() -> dict[str, list[str]]:
 def differing(recorded: Mapping[str, str], root: Path) -> list[str]:
     """Return which of the recorded files are other ones here, or are not here."""
     return [name for name, value in recorded.items() if _hash(root / name) != value]
+
+
+@functools.cache
+def _resolved(path: str) -> Path:
+    """Follow its links, which takes longer than to import a small module: once for all jobs of a sweep."""
+    return Path(path).resolve()
 
 
 @functools.cache
