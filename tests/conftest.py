@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import functools
 import gc
 import logging
 import os
@@ -115,12 +116,22 @@ def assert_equal() -> Callable[[Any, Any], None]:
     return check
 
 
+@functools.cache
+def read_tree_once(root: Path) -> Any:
+    from optwrap.provenance.git import read_tree
+
+    return read_tree(root)
+
+
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """Run `python train.py *overrides` in this process; return its run folder. The curves are an empty file."""
     import torch
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
+
+    # Git is asked once, by ten processes for a run; the tests of provenance ask it each time.
+    monkeypatch.setattr("optwrap.provenance.record.read_tree", read_tree_once)
 
     # Drawing takes a third of a short run; the recorder's tests draw.
     monkeypatch.setattr("optwrap.record.folder_writer.plot_curves", lambda metrics, path: path.touch())

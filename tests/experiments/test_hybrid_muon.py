@@ -42,6 +42,7 @@ def test_it_learns(train, optim_wrapper):
     assert result(folder)["val/loss"] < 2.2 < math.log(10)  # which is what guessing gets
 
 
+@pytest.mark.slow
 def test_hidden_matrices_move_by_muon(train):
     """The same run without an lr for the rest moves hidden matrices only."""
     arguments = ("optim_wrapper.optimizer.lr=0", "optim_wrapper.optimizer.weight_decay=0")

@@ -69,6 +69,7 @@ def test_copier_makes_the_project_that_the_steps_by_hand_make(template, tmp_path
     assert re.search(r"^pip install .* && pytest", (made / "README.md").read_text(), re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer", one_in(4, ['description=of "arms"', "description=arms\\", "description=", "name=my spirals"])
 )

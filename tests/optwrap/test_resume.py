@@ -338,6 +338,7 @@ def test_a_finished_run_says_so_and_changes_nothing_and_more_epochs_extend_it(tr
     assert status(folder) == {"status": "finished", "update": 30, "updates": 30}
 
 
+@pytest.mark.slow
 def test_a_resume_finishes_what_a_kill_after_the_last_checkpoint_has_left(train, tmp_path):
     folder = train(*QUICK, "checkpoint.keep=1")
     before = files(folder)

@@ -61,6 +61,7 @@ def mixin_lists(draw: st.DrawFn) -> tuple[list[str], list[str]]:
     return draw(st.permutations(chosen)), draw(st.permutations(chosen))
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(orders=mixin_lists())
 def test_any_mixins_that_do_not_clash_compose_in_any_order(

@@ -77,6 +77,7 @@ ODD = [None, "x", "two\nlines: [", [], {}, -3, 0.5, True, float("nan"), ["a"], {
 ODD += [{"a b": {"optimizer": {"type": "SGD"}}}]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_whatever_stands_in_a_config_it_is_translated_or_one_message(data: st.DataObject) -> None:

@@ -32,6 +32,7 @@ def test_pretrained_weights_choose_the_size_and_scale_of_images_and_are_trusted_
     assert evaluate.main([f"run={folder}"])["loss"] == pytest.approx(result["test/loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_fields_of_an_architecture_are_typed_like_other_keys(train):
     pytest.importorskip("transformers")
     tiny = (

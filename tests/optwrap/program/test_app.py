@@ -246,6 +246,7 @@ def test_unknown_flag_is_a_usage_error_that_shows_how_overrides_are_written(run:
     assert "overrides without dashes: -m seed=0,1 epochs=5" in result.err
 
 
+@pytest.mark.slow
 def test_bug_in_the_handling_of_a_config_error_is_shown_as_the_bug(run: Run) -> None:
     result = run("device=handler")
     assert result.code == 1

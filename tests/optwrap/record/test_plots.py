@@ -64,6 +64,7 @@ def test_a_curve_is_drawn_where_its_numbers_are(tmp_path):
     assert (np.abs(_plot(tmp_path, FULL)[..., :3] - red).max(axis=2) < 0.02).any()
 
 
+@pytest.mark.slow
 def test_what_others_reach_is_drawn_beside_the_metric_and_into_no_other_panel(tmp_path):
     before = _plot(tmp_path, FULL)
     (tmp_path / "references.json").write_text('{"accuracy": {"chance": 0.4}}')

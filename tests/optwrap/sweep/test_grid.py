@@ -38,6 +38,7 @@ def test_a_wrong_value_anywhere_stops_a_grid_before_its_first_job(program):
     assert program.ran == []
 
 
+@pytest.mark.slow
 def test_values_in_a_file_are_swept_and_the_command_line_wins(program):
     program.sweep("hydra.sweeper.params={seed: '0,1', epochs: '3,4'}", "epochs=5")
     assert sorted(program.ran) == ["0 5", "1 5"]

@@ -219,6 +219,7 @@ def test_the_page_says_when_it_was_made_and_by_which_command(two_by_two, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_a_picture_of_an_earlier_report_that_no_longer_fits_is_removed(tmp_path):
     jobs = make_sweep(tmp_path, grid(**NUMBERS))
     report_on(tmp_path, jobs, ["val/accuracy"])

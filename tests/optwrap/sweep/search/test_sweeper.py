@@ -97,6 +97,7 @@ def test_a_trial_with_a_job_that_fails_has_failed_and_the_search_goes_on(program
     assert len(program.ran) == 6
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_nan_is_a_failed_trial(program):
     program.fault(0, "nan")
     program.sweep(*SEARCH, "hydra.sweeper.n_trials=2")
