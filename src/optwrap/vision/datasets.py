@@ -1,6 +1,8 @@
 """Data sets of the config group `data` that need no torchvision: each function returns an ImageData."""
 
+import json
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +34,8 @@ def digits(
     The splits depend on `split_seed` alone, so that runs with other seeds see the same test set. With a `fold`, 0
     to below `folds`, val is that fold of what is not test, and train the rest of it.
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch = load_digits()
-    images = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8))[:, None]
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    train, held_out = train_test_split(
-        np.arange(len(labels)), test_size=0.4, stratify=bunch.target, random_state=split_seed
-    )
-    val, test = train_test_split(held_out, test_size=0.5, stratify=bunch.target[held_out], random_state=split_seed)
+    images, labels = _scikit_learns_digits()
+    train, val, test = _split_of_digits(labels.numpy(), split_seed)
     if fold is not None:
         rest = np.concatenate([train, val])
         train, val = (rest[rows] for rows in fold_rows(labels[rest], fold, folds, split_seed))
@@ -55,6 +49,31 @@ def digits(
         mean=mean,
         std=std,
     )
+
+
+def _scikit_learns_digits() -> Split:
+    """Read them from scikit-learn's file, or let it do so: to load the package takes as long as to load torch."""
+    package = find_spec("sklearn")
+    path = Path((package and package.origin) or "").parent / "datasets" / "data" / "digits.csv.gz"
+    if path.is_file() and (rows := np.loadtxt(path, np.int64, delimiter=",")).shape == (1797, 65):
+        pixels, labels = rows[:, :-1], rows[:, -1]
+    else:
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+    images = torch.from_numpy((pixels * (255 / 16)).round().astype(np.uint8)).view(-1, 1, 8, 8)
+    return images, torch.from_numpy(labels.astype(np.int64))
+
+
+def _split_of_digits(labels: "np.ndarray[Any, Any]", split_seed: int) -> list[Any]:
+    """Return the rows of train, val and test as scikit-learn draws them; those of seed 0 stand in a file."""
+    if split_seed == 0:
+        rows = json.loads(Path(__file__).with_name("digits_split.json").read_text(encoding="utf-8"))
+        return [np.array(rows[name]) for name in ("train", "val", "test")]
+    from sklearn.model_selection import train_test_split
+
+    train, rest = train_test_split(np.arange(len(labels)), test_size=0.4, stratify=labels, random_state=split_seed)
+    return [train, *train_test_split(rest, test_size=0.5, stratify=labels[rest], random_state=split_seed)]
 
 
 def fake(

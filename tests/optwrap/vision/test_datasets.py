@@ -4,12 +4,24 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets as tv
 
 from optwrap.errors import ConfigError
-from optwrap.vision import ImageDataset, PerSample, RandomFlip, RandomShift, digits, fake, fashion_mnist, mnist
+from optwrap.vision import (
+    ImageDataset,
+    PerSample,
+    RandomFlip,
+    RandomShift,
+    datasets,
+    digits,
+    fake,
+    fashion_mnist,
+    mnist,
+)
 
 
 def test_digits_splits_are_stratified_complete_and_disjoint():
@@ -74,9 +86,25 @@ def test_articles_have_the_names_that_torchvision_has_for_them(write_mnist, tmp_
     assert list(fashion_mnist(root=str(tmp_path), val_size=5).test.classes) == tv.FashionMNIST.classes
 
 
+@pytest.mark.parametrize("split_seed", [0, 3])
+@pytest.mark.parametrize("there", [True, False])
+def test_digits_are_what_scikit_learn_has_and_draws(there, split_seed, monkeypatch):
+    if not there:  # as of a version that keeps its data elsewhere
+        monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    data = digits(split_seed=split_seed)
+    pixels, labels = load_digits(return_X_y=True)
+    train, rest = train_test_split(np.arange(1797), test_size=0.4, stratify=labels, random_state=split_seed)
+    val, test = train_test_split(rest, test_size=0.5, stratify=labels[rest], random_state=split_seed)
+    for split, rows in ((data.train, train), (data.val, val), (data.test, test)):
+        assert torch.equal(split.labels, torch.from_numpy(labels[rows]))
+        expected = torch.from_numpy(np.rint(pixels[rows] * 255 / 16)).to(torch.uint8)
+        assert torch.equal(split.images, expected.view(-1, 1, 8, 8))
+
+
 @pytest.mark.slow  # a process of its own, which loads torch
-def test_mnist_is_read_without_torchvision(mnist_root):
-    code = f"import sys; from optwrap.vision import mnist; mnist(root={str(mnist_root)!r}, val_size=5)"
+@pytest.mark.parametrize("call", ["digits()", "mnist(root={root!r}, val_size=5)"])
+def test_data_is_read_without_the_package_that_it_is_of(call, mnist_root):
+    code = f"import sys; from optwrap.vision import digits, mnist; {call.format(root=str(mnist_root))}"
     told = f"{code}; print('torchvision' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
