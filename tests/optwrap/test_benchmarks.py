@@ -11,7 +11,7 @@ import torch
 from optwrap import vision
 from tests.optwrap import forking
 from tests.optwrap.benchmarks import __main__ as program
-from tests.optwrap.benchmarks import iteration, workloads
+from tests.optwrap.benchmarks import iteration, threads, workloads
 from tests.optwrap.benchmarks.jobs import run as jobs
 from tests.optwrap.benchmarks.jobs import work
 from tests.optwrap.benchmarks.timing import Timer
@@ -47,6 +47,18 @@ def test_the_shares_of_a_job_are_those_of_its_loop(tmp_path):
     assert all(0 < share < 1 for share in shares.values())
     assert sum(shares.values()) == pytest.approx(1)
     assert 0 < seconds < 60
+
+
+@pytest.mark.slow
+def test_a_number_of_threads_is_what_the_run_had_beside_what_is_busy(monkeypatch):
+    monkeypatch.setattr(threads, "JOBS", {"short": ("max_updates=2", "model.width=4")})
+    monkeypatch.setattr(threads, "ROUNDS", 1)
+    (table,) = threads.run(Timer(torch.device("cpu"), 0.01))
+    assert [row[:2] for row in table.rows] == [("short", "0"), ("short", "2")]
+    assert [cell.rpartition(", ")[2] for row in table.rows for cell in row[2:4]] == [
+        "1"
+    ] * 4  # it is a small model
+    assert all(float(cell.partition(",")[0]) > 0 for row in table.rows for cell in row[2:])
 
 
 def test_an_unknown_benchmark_is_named(monkeypatch, capsys):

@@ -54,8 +54,9 @@ def digits(
 def _scikit_learns_digits() -> Split:
     """Read them from scikit-learn's file, or let it do so: to load the package takes as long as to load torch."""
     package = find_spec("sklearn")
-    path = Path((package and package.origin) or "").parent / "datasets" / "data" / "digits.csv.gz"
-    if path.is_file() and (rows := np.loadtxt(path, np.int64, delimiter=",")).shape == (1797, 65):
+    folders = (package and package.submodule_search_locations) or []
+    files = [path for folder in folders if (path := Path(folder, "datasets", "data", "digits.csv.gz")).is_file()]
+    if files and (rows := np.loadtxt(files[0], np.int64, delimiter=",")).shape == (1797, 65):
         pixels, labels = rows[:, :-1], rows[:, -1]
     else:
         from sklearn.datasets import load_digits

@@ -26,6 +26,7 @@ from tests.optwrap.benchmarks import (
     scaling,
     steps,
     sweeps,
+    threads,
 )
 from tests.optwrap.benchmarks.jobs import language_model
 from tests.optwrap.benchmarks.jobs import run as jobs
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[Timer], list[Table]]] = {
     "communication": communication.run,
     "job": job.run,
     "sweeps": sweeps.run,
+    "threads": threads.run,
     "jobs": jobs.run,
     "language_model": language_model.run,
 }
