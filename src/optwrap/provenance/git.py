@@ -56,7 +56,7 @@ def _diff(root: Path, changed: list[str]) -> bytes:
     index = Path(_git(root, "rev-parse", "--path-format=absolute", "--git-path", "index").decode().strip())
     with tempfile.TemporaryDirectory() as folder:
         if index.exists():
-            shutil.copy(index, folder)
+            shutil.copy2(index, folder)  # with its time, by which git tells what has changed since
         (Path(folder) / "objects").mkdir()
         own = {
             "GIT_INDEX_FILE": str(Path(folder) / "index"),

@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -56,6 +57,19 @@ def test_large_files_that_no_commit_has_are_left_out_and_named(project, monkeypa
     (project / "data.bin").write_bytes(bytes(101))
     tree = git.read_tree(project)
     assert (tree.diff, tree.left_out, tree.is_dirty) == (b"", ("data.bin",), True)
+
+
+def test_a_change_in_the_second_of_the_commit_that_keeps_the_size_is_found(project):
+    """Git tells it from none by the index being as old as the file: a copy of the index has to be as old."""
+    run(project, "config", "core.trustctime", "false")
+    then = 1_600_000_000
+    os.utime(project / "kept.py", (then, then))
+    run(project, "add", "--renormalize", "kept.py")
+    run(project, "update-index", "--refresh")
+    (project / "kept.py").write_text("a = 2\n")
+    for path in (project / "kept.py", project / ".git" / "index"):
+        os.utime(path, (then, then))
+    assert b"+a = 2" in git.read_tree(project).diff
 
 
 def test_a_diff_beyond_bounds_is_none(project, monkeypatch):
