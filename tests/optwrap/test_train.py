@@ -115,10 +115,17 @@ def test_a_compiled_model_trains_to_the_same_numbers(train):
     assert keys[0] == keys[1]
 
 
-LARGE = ("torchvision model.name=mobilenet_v3_small", "resnet18", "resnet50", "vit_b_16", "convnext_tiny")
+OTHERS = (
+    "small_cnn",
+    "torchvision model.name=mobilenet_v3_small",
+    "resnet18",
+    "resnet50",
+    "vit_b_16",
+    "convnext_tiny",
+)
 
 
-@pytest.mark.parametrize("model", ["small_vit", *slowly(*LARGE)])
+@pytest.mark.parametrize("model", ["small_vit", *slowly(*OTHERS)])
 def test_models_train(model, train):
     folder = train(*FAKE, *f"model={model}".split())
     assert result(folder)["updates"] == 1

@@ -10,7 +10,6 @@ from torch.optim import SGD
 from optwrap.hooks.hooks import Hooks
 from optwrap.hooks.stopping import Stopping
 from optwrap.optim import OptimWrapper
-from tests.optwrap.cases import one_in
 from tests.optwrap.hooks import own
 from tests.optwrap.hooks.runs import OWN, QUICK, ToyRun, result, rows
 
@@ -73,7 +72,7 @@ def test_a_stop_after_an_update_saves_evaluates_and_says_why(once):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dies_in", one_in(2, ["val", "test"]))
+@pytest.mark.parametrize("dies_in", ["val", "test"])
 def test_a_run_that_died_after_it_was_stopped_ends_there(dies_in, train, once, monkeypatch, tmp_path):
     from optwrap.run import evaluation
 
